@@ -1,0 +1,76 @@
+# Set-up and everyday commands. `make demo` and `make test` need nothing but Python 3.11+, make and Java 17+.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WHEEL := dist/mirabelle-0.1.0-py3-none-any.whl
+SOURCES := $(shell find lib/mirabelle -type f -not -path '*/__pycache__/*')
+# Where the demo keeps its pictures and results.
+DEMO ?= demo
+
+export PYSPARK_PYTHON := $(abspath $(BIN)/python)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types contract package lock bench clean java
+
+help:  ## Say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+
+demo: $(READY) $(WHEEL) java  ## Render a sample set and run the whole pipeline on it, through spark-submit
+	$(BIN)/python scripts/render_fruits.py $(DEMO)/pictures
+	$(BIN)/spark-submit --properties-file conf/spark-local.conf --py-files $(WHEEL) jobs/run_pipeline.py \
+	    --config conf/demo.yaml --set images.root=$(DEMO)/pictures --set output=$(DEMO)/output
+
+test: $(READY) $(WHEEL) java  ## Run the tests, with coverage
+	$(BIN)/python -m pytest
+
+check: lint types contract test  ## All that CI checks
+
+lint: $(READY)  ## Style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## mypy --strict
+	$(BIN)/mypy
+
+contract: $(READY)  ## Who may import whom
+	$(BIN)/lint-imports --no-cache
+
+package: $(WHEEL)  ## The wheel for spark-submit --py-files
+
+$(WHEEL): $(READY) pyproject.toml README.md $(SOURCES)
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@touch $@
+
+bench: $(READY) java  ## Compare with the notebook-style job; needs a folder: make bench IMAGES=... WEIGHTS=...
+	$(BIN)/python scripts/bench/compare.py --images $(IMAGES) --weights $(WEIGHTS)
+
+lock: $(READY)  ## Resolve the dependencies anew
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --upgrade --extra dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --extra openvino --constraints requirements.lock pyproject.toml -o requirements-worker.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v < (3, 14))' || { \
+	    echo "Mirabelle needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is another: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	    echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: sudo apt install python3-venv"; exit 2; }
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+java:
+	@java="$${JAVA_HOME:+$$JAVA_HOME/bin/}java"; \
+	version=$$("$$java" -version 2>&1 | sed -nE 's/.*version "([0-9]+).*/\1/p'); \
+	if [ "$${version:-0}" -lt 17 ]; then \
+	    echo "Spark needs Java 17 or later, and $${version:+only $$version }$${version:-none }is here. Install it, and run this again:"; \
+	    echo "  Debian, Ubuntu   sudo apt install openjdk-17-jre-headless"; \
+	    echo "  Fedora, RHEL     sudo dnf install java-17-openjdk-headless"; \
+	    echo "  Amazon Linux     sudo yum install java-17-amazon-corretto-headless"; \
+	    echo "  macOS            brew install openjdk@17"; \
+	    exit 2; \
+	fi
+
+clean:  ## Remove what the demo and the tests made; the environment stays
+	rm -rf demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage spark-warehouse

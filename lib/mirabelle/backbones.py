@@ -1,0 +1,223 @@
+"""The networks that can be chosen, and how one is built without its top. [Keras, lazily]
+
+Driver only: a worker gets the finished network. Knows nothing of where weights come from; ``weights.py`` finds them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mirabelle.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A row of the registry.
+
+    Attributes:
+        name: what the configuration calls it.
+        builder: the function in ``keras.applications``.
+        input_px: side of the square picture it was trained on.
+        min_px: the smallest side its strides allow.
+        normalisation: a key of ``embedding.NORMALISATIONS``.
+        layer: the last layer before the top.
+        width: channels of that layer.
+        licence: of the published ImageNet weights.
+        rescales_for_imagenet: Keras adds a layer when it loads its own ImageNet weights, so that a bare weights file
+            gives another network (``keras.applications.efficientnet``).
+    """
+
+    name: str
+    builder: str
+    input_px: int
+    min_px: int
+    normalisation: str
+    layer: str
+    width: int
+    licence: str
+    rescales_for_imagenet: bool = False
+
+
+# Sizes, layers and normalisations: keras.applications' own sources; licences: its documentation of each family.
+_MIT, _APACHE, _BSD, _CC = "MIT", "Apache-2.0", "BSD-3-Clause", "CC-BY-4.0"
+REGISTRY: dict[str, Backbone] = {
+    row.name: row
+    for row in (
+        Backbone("resnet50", "ResNet50", 224, 32, "caffe", "conv5_block3_out", 2048, _MIT),
+        Backbone("vgg16", "VGG16", 224, 32, "caffe", "block5_pool", 512, _CC),
+        Backbone("vgg19", "VGG19", 224, 32, "caffe", "block5_pool", 512, _CC),
+        Backbone("resnet101", "ResNet101", 224, 32, "caffe", "conv5_block3_out", 2048, _MIT),
+        Backbone("resnet152", "ResNet152", 224, 32, "caffe", "conv5_block3_out", 2048, _MIT),
+        Backbone("resnet50v2", "ResNet50V2", 224, 32, "tf", "post_relu", 2048, _MIT),
+        Backbone("mobilenet", "MobileNet", 224, 32, "tf", "conv_pw_13_relu", 1024, _APACHE),
+        Backbone("mobilenetv2", "MobileNetV2", 224, 32, "tf", "out_relu", 1280, _APACHE),
+        Backbone("efficientnetb0", "EfficientNetB0", 224, 32, "none", "top_activation", 1280, _APACHE, True),
+        Backbone("efficientnetv2b0", "EfficientNetV2B0", 224, 32, "none", "top_activation", 1280, _APACHE),
+        Backbone("densenet121", "DenseNet121", 224, 32, "torch", "relu", 1024, _BSD),
+        Backbone("inceptionv3", "InceptionV3", 299, 75, "tf", "mixed10", 2048, _APACHE),
+        Backbone("xception", "Xception", 299, 71, "tf", "block14_sepconv2_act", 2048, _MIT),
+    )
+}
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One layer of a network: its name, class, output shape without the batch, and parameter count."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int | None, ...]
+    parameters: int
+
+
+def import_keras() -> Any:
+    """Keras, with its backend's remarks about the machine turned off."""
+    # Read when the backend is first imported; a user who wants the remarks sets it.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+
+    return keras
+
+
+def find(name: str) -> Backbone:
+    """The registry's row for ``name``, whatever its case.
+
+    Raises:
+        ConfigError: there is none; the sentence lists those there are.
+    """
+    row = REGISTRY.get(name.lower())
+    if row is None:
+        raise ConfigError(f"backbone.name {name!r} is not known; take one of {', '.join(REGISTRY)}")
+    return row
+
+
+def check(row: Backbone, input_px: int) -> None:
+    """Refuse an input too small for the network's strides; raises ``ConfigError``."""
+    if input_px < row.min_px:
+        raise ConfigError(f"backbone.input_px {input_px} is too small for {row.name}; it needs {row.min_px} or more")
+
+
+def topology(row: Backbone, input_px: int, weights: str | None = None) -> keras.Model:
+    """The network without its top; ``weights`` None draws them from Keras's global seed, ``imagenet`` lets Keras fetch.
+
+    Raises:
+        whatever Keras raises when it cannot download.
+    """
+    keras = import_keras()
+
+    keras.backend.clear_session()
+    builder = getattr(keras.applications, row.builder)
+    model: keras.Model = builder(include_top=False, weights=weights, input_shape=(input_px, input_px, 3))
+    return model
+
+
+def random_network(row: Backbone, input_px: int, seed: int) -> keras.Model:
+    """The network with weights drawn from ``seed``: the same seed and Keras give the same tensors."""
+    keras = import_keras()
+
+    keras.utils.set_random_seed(seed)
+    return topology(row, input_px)
+
+
+def network_from_file(row: Backbone, input_px: int, path: Path) -> keras.Model:
+    """The network with weights from a Keras file.
+
+    Args:
+        path: ``.keras`` (a whole model that holds the backbone's layers by name, at any depth), or ``.weights.h5`` or
+            ``.h5`` (weights of the network without its top). Opened in safe mode: no code in it is run.
+
+    Raises:
+        WeightsError: the file does not open, or is of another network.
+    """
+    keras = import_keras()
+
+    model = topology(row, input_px)
+    try:
+        if path.suffix == ".keras":
+            _copy_layers(keras.saving.load_model(path, compile=False, safe_mode=True), model)
+        else:
+            model.load_weights(path)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{path} does not fit {row.name} without its top: {reason}") from error
+    return model
+
+
+def headless(model: keras.Model, layer: str, pooling: str) -> keras.Model:
+    """``model`` from its input to ``layer``'s output, folded to one vector a picture: float32 (n, width).
+
+    Raises:
+        ConfigError: no such layer, or one whose output is not (height, width, channels).
+    """
+    keras = import_keras()
+
+    names = [candidate.name for candidate in model.layers]
+    if layer not in names:
+        raise ConfigError(f"backbone.layer {layer!r} is not in this network; its last are {', '.join(names[-6:])}")
+    output = model.get_layer(layer).output
+    if len(output.shape) != 4:
+        raise ConfigError(f"backbone.layer {layer!r} has shape {tuple(output.shape)[1:]}; choose one with height and width")
+    folds = {
+        "avg": keras.layers.GlobalAveragePooling2D,
+        "max": keras.layers.GlobalMaxPooling2D,
+        "flatten": keras.layers.Flatten,
+    }
+    # Float32 whatever the policy, so that reduced precision ends where the network does.
+    folded = folds[pooling](name=f"{pooling}_features", dtype="float32")(output)
+    return keras.Model(model.inputs, folded)
+
+
+def weights_digest(model: keras.Model) -> str:
+    """sha256 over the layers in ASCII order of name: the name, then its tensors as little-endian float32 in C order.
+
+    Kernels are (height, width, in, out), as Keras keeps them.
+    """
+    digest = hashlib.sha256()
+    for layer in sorted(model.layers, key=lambda layer: str(layer.name)):
+        if layer.weights:
+            digest.update(layer.name.encode())
+            for tensor in layer.get_weights():
+                digest.update(tensor.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def summarise(model: keras.Model) -> list[LayerSummary]:
+    """The network's layers in order."""
+    return [
+        LayerSummary(layer.name, type(layer).__name__, _output_shape(layer), layer.count_params()) for layer in model.layers
+    ]
+
+
+def _copy_layers(source: Any, target: keras.Model) -> None:
+    """Copy tensors by layer name, wherever in ``source`` the layer is nested; changes ``target``.
+
+    Raises:
+        ValueError: a layer is missing or has tensors of other shapes.
+    """
+    known = {layer.name: layer for layer in _flatten(source)}
+    missing = [layer.name for layer in target.layers if layer.weights and layer.name not in known]
+    if missing:
+        raise ValueError(f"it has no layer {missing[0]}, nor {len(missing) - 1} others")
+    for layer in target.layers:
+        if layer.weights:
+            layer.set_weights(known[layer.name].get_weights())
+
+
+def _flatten(layer: Any) -> Iterator[Any]:
+    for inner in getattr(layer, "layers", []):
+        yield from _flatten(inner)
+    yield layer
+
+
+def _output_shape(layer: Any) -> tuple[int | None, ...]:
+    output = layer.output
+    first = output[0] if isinstance(output, list) else output
+    return tuple(first.shape)[1:]

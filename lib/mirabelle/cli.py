@@ -1,0 +1,194 @@
+"""The ``mirabelle`` command: one verb a job. [argv]
+
+Nothing heavy is imported until a verb needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mirabelle import __version__
+from mirabelle.errors import BarNotMet, MirabelleError
+
+app = typer.Typer(
+    name="mirabelle",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="""From a folder of pictures to features, principal components, a classifier and a report, on Spark.
+
+Start with `mirabelle run --config conf/fruits.yaml --set images.root=PICTURES --set output=OUT`.
+
+Exit codes: 0 done; 1 the run failed a bar of its own, such as too many rejects, or broke; 2 something you can mend.""",
+)
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="YAML file; see `mirabelle config --explain`.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Over the file and the environment; can be given many times."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and the summary alone.")]
+
+
+@app.command()
+def extract(config: ConfigFile = None, set_: Settings = None, dry_run: DryRun = False, quiet: Quiet = False) -> None:
+    """Embed every new or changed image and commit its features; bad images become rows of `rejects`."""
+    _execute(("extract",), "extract", config, set_, dry_run, quiet)
+
+
+@app.command()
+def reduce(config: ConfigFile = None, set_: Settings = None, dry_run: DryRun = False, quiet: Quiet = False) -> None:
+    """Fit PCA on the features and write the reduced rows and a Spark ML model."""
+    _execute(("reduce",), "reduce", config, set_, dry_run, quiet)
+
+
+@app.command()
+def train(config: ConfigFile = None, set_: Settings = None, dry_run: DryRun = False, quiet: Quiet = False) -> None:
+    """Train a Spark ML classifier and judge it on pictures held out."""
+    _execute(("train",), "train", config, set_, dry_run, quiet)
+
+
+@app.command()
+def report(config: ConfigFile = None, set_: Settings = None, dry_run: DryRun = False, quiet: Quiet = False) -> None:
+    """Write the report, one HTML page that works offline."""
+    _execute(("report",), "report", config, set_, dry_run, quiet)
+
+
+@app.command()
+def run(config: ConfigFile = None, set_: Settings = None, dry_run: DryRun = False, quiet: Quiet = False) -> None:
+    """Do all of it: extract, reduce, train, report."""
+    _execute(("extract", "reduce", "train", "report"), "run", config, set_, dry_run, quiet)
+
+
+@app.command()
+def doctor(config: ConfigFile = None, set_: Settings = None) -> None:
+    """Check that this machine and every executor can do the work, before any image is read."""
+    from mirabelle.inspection import diagnose
+
+    # What the doctor looks at does not depend on pictures, so none need be named.
+    typer.echo(diagnose(_load(config, ["images.root=.", "output=.", *(set_ or [])])))
+
+
+@app.command()
+def inspect(
+    target: Annotated[str | None, typer.Argument(help="An output folder, or the name of a backbone.")] = None,
+    config: ConfigFile = None,
+    set_: Settings = None,
+    backbones: Annotated[bool, typer.Option("--backbones", help="List the networks there are.")] = False,
+) -> None:
+    """Show an output's runs, counts, schema, lineage and some rows; or a network's layers and parameters."""
+    from mirabelle import inspection
+    from mirabelle.backbones import REGISTRY
+
+    if backbones:
+        typer.echo(inspection.list_backbones())
+    elif target is None:
+        raise typer.BadParameter("name an output folder or a backbone, or give --backbones")
+    elif target.lower() in REGISTRY and not Path(target).is_dir():
+        settings = [f"backbone.name={target}", "images.root=.", "output=.", *(set_ or [])]
+        typer.echo(inspection.show_backbone(_load(config, settings)))
+    else:
+        typer.echo(inspection.show_output(target))
+
+
+@app.command()
+def weights(
+    backbone: Annotated[str, typer.Argument(help="Which network's ImageNet weights to fetch.")] = "resnet50",
+    config: ConfigFile = None,
+    set_: Settings = None,
+) -> None:
+    """Fetch a network's ImageNet weights into the cache, check them, and say where they are from."""
+    from mirabelle.inspection import fetch_weights
+
+    settings = ["images.root=.", "output=.", *(set_ or []), f"backbone.name={backbone}"]
+    typer.echo(fetch_weights(_load(config, settings)))
+
+
+@app.command("config")
+def show_config(
+    config: ConfigFile = None,
+    set_: Settings = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Every key with its default and meaning.")] = False,
+) -> None:
+    """Print the configuration as it would be used, or explain every key."""
+    from mirabelle import inspection
+
+    typer.echo(inspection.explain_config() if explain else inspection.show_config(_load(config, set_ or [])))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mirabelle {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; errors of ours are printed as a sentence, without a traceback."""
+    try:
+        app(args=list(argv) if argv is not None else None)
+    except SystemExit as finished:
+        return finished.code if isinstance(finished.code, int) else int(finished.code is not None)
+    except BarNotMet as error:
+        print(f"failed its bar: {error}", file=sys.stderr)
+        return error.exit_code
+    except MirabelleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+def _load(config: Path | None, settings: list[str]):  # type: ignore[no-untyped-def]  # pydantic stays unimported here
+    from mirabelle.config import load
+
+    return load(config, settings)
+
+
+def _execute(
+    stages: tuple[str, ...], command: str, config: Path | None, set_: list[str] | None, dry_run: bool, quiet: bool
+) -> None:
+    from mirabelle.console import Console, ConsoleHandler
+    from mirabelle.pipeline import job as jobs
+
+    loaded = _load(config, set_ or [])
+    console = Console(quiet)
+    logger = logging.getLogger("mirabelle")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [ConsoleHandler(console)]
+    logger.propagate = False
+    if dry_run:
+        jobs.dry_run(loaded, stages, console)
+        return
+    try:
+        job = jobs.execute(loaded, stages, command, console)
+    except BarNotMet as failed:
+        _print_summary(failed.summary)
+        raise
+    except KeyboardInterrupt:
+        print("interrupted; what was committed is kept, and the same command goes on from there", file=sys.stderr)
+        raise typer.Exit(130) from None
+    _print_summary(job.summary)
+
+
+def _print_summary(summary: Sequence[tuple[str, str]]) -> None:
+    for name, text in summary:
+        print(f"{name + ':':<12}{text}")

@@ -1,0 +1,321 @@
+"""The configuration: every key, its meaning, its default; and how a run's own is put together.
+
+YAML file, then environment (``MIRABELLE_IMAGES__ROOT``), then ``--set images.root=...``: later wins. Validated wholly,
+with every mistake reported at once, before anything heavy starts. Driver only; reads the one YAML file it is given.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from mirabelle.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "MIRABELLE_"
+SECRET_WORDS = ("secret", "password", "passwd", "token", "credential", "access.key", "accesskey", "access_key")
+
+
+def _rgb(value: Any) -> Any:
+    """``"#rrggbb"`` as well as ``[r, g, b]``."""
+    if isinstance(value, str):
+        if not re.fullmatch(r"#?[0-9a-fA-F]{6}", value):
+            raise ValueError("write a colour as '#ffffff' or as [255, 255, 255]")
+        return tuple(bytes.fromhex(value.removeprefix("#")))
+    return value
+
+
+Channel = Annotated[int, Field(ge=0, le=255)]
+Colour = Annotated[tuple[Channel, Channel, Channel], BeforeValidator(_rgb)]
+
+
+def _patterns(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Images(_Section):
+    root: str = Field(min_length=1, description="Folder of pictures, of any depth. Relative to where you run.")
+    layout: str | None = Field(
+        None,
+        description="Template that reads labels from the path below the root: `{split}/{label}/{name}`. Each field is"
+        " one part of the path; `**` stands for any folders; `{label}` and `{split}` are known, any other name becomes"
+        " a label column, `{name}` is the file's name and is not kept.",
+    )
+    include: Patterns = Field(("*",), description="Which files to take: patterns as in .gitignore, `*.jpg` or `a/**`.")
+    exclude: Patterns = Field((".*",), description="Which of those to leave out. Default: hidden files and folders.")
+
+
+class Labels(_Section):
+    table: str | None = Field(
+        None, description="CSV or Parquet file that tells labels: a column of paths or file names, and label columns."
+    )
+    key: str | None = Field(
+        None, description="That column. Default: the first of path, file_name, filename, file, image, name."
+    )
+    label: str = Field("label", description="The table's column that becomes `label`.")
+    split: str = Field("split", description="The table's column that becomes `split`, if it is there.")
+
+
+class Decode(_Section):
+    ground: Colour = Field((255, 255, 255), description="Colour under transparent pixels: '#ffffff' or [255,255,255].")
+    orient: bool = Field(True, description="Turn pictures the way their EXIF orientation says.")
+    max_pixels: int = Field(50_000_000, ge=1, description="Larger pictures are rejected, unseen, by their header.")
+    max_bytes: int = Field(64 * 2**20, ge=1, description="Larger files are rejected, unread.")
+    accept_truncated: bool = Field(False, description="Embed what is left of files that were cut short.")
+
+
+class Backbone(_Section):
+    name: str = Field("resnet50", description="The network: `mirabelle inspect --backbones` lists them.")
+    weights: str = Field(
+        "imagenet",
+        description="`imagenet`; a `.weights.h5` or `.keras` file; or `random:<seed>` for tests and benchmarks.",
+    )
+    input_px: int | None = Field(None, ge=1, le=4096, description="Side of the square the network sees. Default: its own.")
+    layer: str | None = Field(None, description="Layer whose output is taken. Default: the last before the top.")
+    pooling: Literal["avg", "max", "flatten"] = Field(
+        "avg", description="How the layer's height and width are folded away; flatten keeps all of it."
+    )
+
+
+class Engine(_Section):
+    name: Literal["openvino", "keras"] = Field(
+        "openvino", description="What runs the network: openvino (CPU), or keras (the reference; GPU)."
+    )
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        "auto", description="auto is bf16 where every executor's CPU has it natively, else float32."
+    )
+    batch_bytes: int = Field(
+        4 * 2**20, ge=1, description="Decoded pictures in one batch, in bytes; at least one picture goes in whatever."
+    )
+
+
+class Extract(_Section):
+    chunk_images: int = Field(2048, ge=1, description="Pictures in a chunk: what a killed run can lose at most.")
+    task_images: int = Field(128, ge=1, description="Pictures in a Spark task, at most; a task writes one file.")
+
+
+class Reduce(_Section):
+    variance: float = Field(
+        0.80, gt=0, le=1, description="PCA keeps the fewest components that reach this share of variance."
+    )
+    components: int | None = Field(None, ge=1, description="Or exactly this many; then `variance` does not count.")
+    fit_split: str | None = Field(
+        None,
+        description="Fit on the rows of this split alone. Default: all rows. Name the training split when the accuracy"
+        " must owe nothing to the test pictures.",
+    )
+
+
+class Classify(_Section):
+    estimator: str = Field("LogisticRegression", description="Any classifier of pyspark.ml.classification, by name.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Its parameters, by Spark's own names.")
+    features: Literal["reduced", "full"] = Field("reduced", description="Train on the PCA's output, or on all features.")
+    grid: dict[str, list[Any]] = Field(
+        default_factory=dict, description="Parameters to choose by cross-validation: `{regParam: [0.0, 0.01, 0.1]}`."
+    )
+    folds: int = Field(3, ge=2, description="Folds of that cross-validation.")
+    train_split: str = Field("Training", description="The split to learn from, where the path or table tells splits.")
+    test_split: str = Field("Test", description="The split to be judged on.")
+    test_share: float = Field(
+        0.2, gt=0, lt=1, description="Share held out where nothing tells splits, or where group_by is given."
+    )
+    seed: int = Field(0, description="Of every random choice in splitting and training.")
+    group_by: str | None = Field(
+        None,
+        description="A label column, or a regular expression on the path (its first group, else the whole match):"
+        " pictures that agree in it stay on one side. Takes the place of the path's own splits.",
+    )
+
+
+class Limits(_Section):
+    max_reject_share: float = Field(
+        0.01, ge=0, le=1, description="A run that rejects a larger share of its pictures keeps its work and exits with 1."
+    )
+
+
+class Report(_Section):
+    title: str | None = Field(None, description="Heading of the page. Default: the pictures' folder.")
+    points: int = Field(1500, ge=1, le=5000, description="Pictures in the scatter plot, at most: each carries its thumbnail.")
+    queries: int = Field(6, ge=0, le=50, description="Pictures whose nearest neighbours are shown.")
+
+
+class Config(_Section):
+    """A whole configuration, validated and frozen."""
+
+    images: Images = Field(description="Which pictures, and what their paths tell.")
+    labels: Labels = Field(Labels(), description="Labels that a table tells.")
+    decode: Decode = Field(Decode(), description="From a file's bytes to a picture.")
+    backbone: Backbone = Field(Backbone(), description="The network.")
+    engine: Engine = Field(Engine(), description="What runs it.")
+    extract: Extract = Field(Extract(), description="How the work is cut.")
+    reduce: Reduce = Field(Reduce(), description="PCA.")
+    classify: Classify = Field(Classify(), description="The classifier.")
+    limits: Limits = Field(Limits(), description="When a run has failed its own bar.")
+    report: Report = Field(Report(), description="The page.")
+    output: str = Field(min_length=1, description="Folder for everything a run makes.")
+    cache: str = Field("~/.cache/mirabelle", description="Folder for weights and converted networks.")
+    spark: dict[str, str | int | float | bool] = Field(
+        default_factory=dict,
+        description="Spark properties, `spark.driver.memory: 4g`; what spark-submit was told wins over them.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _join_spark_keys(cls, value: Any) -> Any:
+        """``--set spark.driver.memory=4g`` arrives nested, as every dotted key does; join it again."""
+        if isinstance(value, dict) and isinstance(value.get("spark"), dict):
+            return {**value, "spark": dict(_dotted(value["spark"], "spark"))}
+        return value
+
+    def masked(self) -> dict[str, Any]:
+        """As plain values for the manifest, with anything that looks like a secret replaced by ``***``."""
+        dumped = self.model_dump(mode="json")
+        dumped["spark"] = {k: "***" if _is_secret(k) else v for k, v in dumped["spark"].items()}
+        return dumped
+
+
+def load(
+    file: str | Path | None, settings: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Config:
+    """Put a configuration together and validate it.
+
+    Args:
+        file: YAML, or None for defaults alone.
+        settings: ``key=value`` strings, the values in YAML (``reduce.components=19``).
+        environment: variables that start with ``MIRABELLE_``; default: the process's own.
+
+    Raises:
+        ConfigError: with every mistake that was found.
+    """
+    environment = os.environ if environment is None else environment
+    problems: list[str] = []
+    merged = _read_yaml(file) if file is not None else {}
+    for name, text in sorted(environment.items()):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+            _put(merged, key, text, f"environment variable {name}", problems)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            problems.append(f"--set {setting}: write it as key=value, for instance --set reduce.components=19")
+        else:
+            _put(merged, key.strip(), text, f"--set {setting}", problems)
+    try:
+        config = Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(*problems, *_sentences(error)) from None
+    if problems:
+        raise ConfigError(*problems)
+    return config
+
+
+def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Every key, depth first, as (dotted name, type, default, meaning), from the models above."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from keys(field.annotation, f"{prefix}{name}.")
+            continue
+        default = "required" if field.is_required() else _yaml_inline(field.get_default(call_default_factory=True))
+        yield f"{prefix}{name}", _type_name(field.annotation), default, field.description or ""
+
+
+def _read_yaml(file: str | Path) -> dict[str, Any]:
+    path = Path(file)
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}; give another with --config") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path} is not YAML: {reason}") from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path} should hold keys such as `images:` and `output:`, not a {type(loaded).__name__}")
+    return loaded
+
+
+def _put(tree: dict[str, Any], key: str, text: str, origin: str, problems: list[str]) -> None:
+    """Set a dotted key to the YAML value of ``text``, changing ``tree``."""
+    try:
+        # A template such as {label}/{name} would be a mapping in YAML; where text is wanted, text is taken.
+        value = text if _wants_text(key) and text != "null" else yaml.safe_load(text)
+    except yaml.YAMLError:
+        problems.append(f"{origin}: the value is not YAML; put quotes round it")
+        return
+    *sections, last = key.split(".")
+    for section in sections:
+        below = tree.setdefault(section, {})
+        if not isinstance(below, dict):
+            below = tree[section] = {}
+        tree = below
+    tree[last] = value
+
+
+def _wants_text(key: str) -> bool:
+    return any(name == key and kind == "str" for name, kind, *_ in keys())
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    """pydantic's findings in our words, one a mistake; an unknown key names the nearest one."""
+    known = [name for name, *_ in keys()]
+    sections = sorted({name.split(".")[0] for name in known})
+    sentences = []
+    for finding in error.errors(include_url=False):
+        key = ".".join(str(part) for part in finding["loc"])
+        kind = finding["type"]
+        if kind == "extra_forbidden":
+            candidates = known if "." in key else [*sections, *known]
+            nearest = difflib.get_close_matches(key, candidates, n=1, cutoff=0.5)
+            near = f"; did you mean {nearest[0]}?" if nearest else "; `mirabelle config --explain` lists every key"
+            sentences.append(f"unknown key {key}{near}")
+        elif kind == "missing":
+            inside = [k for k in known if k.startswith(f"{key}.")]
+            wanted = "images.root" if inside else key
+            sentences.append(f"{wanted} is not set; put it into the file, or give --set {wanted}=...")
+        else:
+            shown = _yaml_inline(finding["input"])[:80]
+            reason = finding["msg"].removeprefix("Value error, ")
+            sentences.append(f"{key}: {reason[0].lower()}{reason[1:]} (it is {shown})")
+    return sentences
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        name = str(key) if str(key).startswith(f"{prefix}.") else f"{prefix}.{key}"
+        if isinstance(value, Mapping):
+            yield from _dotted(value, name)
+        else:
+            yield name, value
+
+
+def _is_secret(key: str) -> bool:
+    return any(word in key.lower() for word in SECRET_WORDS)
+
+
+def _yaml_inline(value: Any) -> str:
+    if isinstance(value, tuple):
+        value = list(value)
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("...").strip()
+
+
+def _type_name(annotation: Any) -> str:
+    text = str(annotation) if not isinstance(annotation, type) else annotation.__name__
+    text = re.sub(r"typing\.|Annotated\[|pydantic\.\S+", "", text)
+    choices = re.search(r"Literal\[(.*?)\]", text)
+    if choices:
+        return choices[1].replace("'", "").replace(", ", " | ")
+    return "colour" if "Channel" in text or "FieldInfo" in text else text.replace(" | None", "")

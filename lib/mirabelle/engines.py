@@ -1,0 +1,170 @@
+"""What runs a batch: OpenVINO on CPUs, Keras as the reference and on GPUs. [the engine, lazily]
+
+``convert`` runs on the driver, once; ``open_engine`` on executors, once in each worker process. A network travels
+between them as ``Files``: names and bytes, ready to broadcast.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mirabelle.embedding import EngineName, Normalisation, Precision
+
+if TYPE_CHECKING:
+    import keras
+
+Pixels = npt.NDArray[np.uint8]
+Features = npt.NDArray[np.float32]
+Files = dict[str, bytes]
+
+# Raised when the form of converted networks changes, so that cached ones are made anew.
+CONVERSION_VERSION = 1
+
+
+class Engine(Protocol):
+    """A compiled network."""
+
+    def embed(self, pixels: Pixels) -> Features:
+        """uint8 RGB (n, side, side, 3) into float32 (n, width)."""
+
+
+def convert(engine: EngineName, model: keras.Model, normalisation: Normalisation) -> Files:
+    """Turn a headless Keras model into what a worker opens.
+
+    Args:
+        engine: ``openvino`` gives IR with the normalisation inside the graph, so that it takes uint8; ``keras`` gives
+            the model's own archive.
+        model: input float32 (n, side, side, 3), output (n, width). Not changed.
+        normalisation: what the network wants done to RGB values first.
+    """
+    with tempfile.TemporaryDirectory(prefix="mirabelle-") as folder:
+        if engine == "keras":
+            model.save(Path(folder) / "model.keras")
+        else:
+            _convert_openvino(model, normalisation, Path(folder) / "model.xml")
+        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+def open_engine(
+    engine: EngineName, files: Files, normalisation: Normalisation, precision: Precision, threads: int
+) -> Engine:
+    """Compile a network for this machine; takes tenths of a second, so keep what it returns."""
+    if engine == "keras":
+        return KerasEngine(files, normalisation, threads)
+    return OpenVinoEngine(files, precision, threads)
+
+
+class OpenVinoEngine:
+    """One compiled model with one inference request; not for use by several threads at once."""
+
+    def __init__(self, files: Files, precision: Precision, threads: int) -> None:
+        openvino = _openvino()
+        core = openvino.Core()
+        weights = np.frombuffer(files["model.bin"], dtype=np.uint8)
+        model = core.read_model(files["model.xml"], openvino.Tensor(weights))
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": openvino.Type.bf16 if precision == "bf16" else openvino.Type.f32,
+            # Each worker is one process on one core: let the system place it, as two workers that both pin
+            # themselves to the first core would halve the speed.
+            "ENABLE_CPU_PINNING": False,
+        }
+        compiled = core.compile_model(model, "CPU", settings)
+        self._request = compiled.create_infer_request()
+        self._output = compiled.output(0)
+
+    def embed(self, pixels: Pixels) -> Features:
+        """See ``Engine``."""
+        self._request.infer([pixels], share_inputs=True)
+        # A copy: the request's own buffer is overwritten by the next batch.
+        return np.array(self._request.get_tensor(self._output).data, dtype=np.float32)
+
+
+class KerasEngine:
+    """The model run by Keras itself: slow on CPUs, and what the others are judged against."""
+
+    def __init__(self, files: Files, normalisation: Normalisation, threads: int) -> None:
+        self._normalisation = normalisation
+        keras = _keras(threads)
+        with tempfile.TemporaryDirectory(prefix="mirabelle-") as folder:
+            path = Path(folder) / "model.keras"
+            path.write_bytes(files["model.keras"])
+            self._model = keras.saving.load_model(path, compile=False, safe_mode=True)
+
+    def embed(self, pixels: Pixels) -> Features:
+        """See ``Engine``."""
+        output = self._model.predict_on_batch(normalise(pixels, self._normalisation))
+        return np.asarray(output, dtype=np.float32)
+
+
+def normalise(pixels: Pixels, normalisation: Normalisation) -> npt.NDArray[np.float32]:
+    """``(x / scale - mean) / std`` in float32, channels reversed first where asked; a new array."""
+    values = pixels[..., ::-1] if normalisation.reverse_channels else pixels
+    mean, std = np.float32(normalisation.mean), np.float32(normalisation.std)
+    return (values.astype(np.float32) / np.float32(normalisation.scale) - mean) / std
+
+
+def native_precisions() -> list[Precision]:
+    """What this machine's CPU computes natively: always float32; bf16 with AMX or AVX512-BF16, as OpenVINO sees it."""
+    capabilities = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ["float32", "bf16"] if "BF16" in capabilities else ["float32"]
+
+
+def cpu_name() -> str:
+    """The CPU's own name, as OpenVINO tells it."""
+    return str(_openvino().Core().get_property("CPU", "FULL_DEVICE_NAME"))
+
+
+def _convert_openvino(model: keras.Model, normalisation: Normalisation, target: Path) -> None:
+    import warnings
+
+    openvino = _openvino()
+    from openvino.preprocess import PrePostProcessor
+
+    with warnings.catch_warnings():
+        # Keras remarks that the converter calls it with a tuple; the result is the same.
+        warnings.simplefilter("ignore")
+        converted = openvino.convert_model(model)
+    _, height, width, channels = model.inputs[0].shape
+    converted.reshape([-1, height, width, channels])
+    processor = PrePostProcessor(converted)
+    processor.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    processor.input().model().set_layout(openvino.Layout("NHWC"))
+    steps = processor.input().preprocess().convert_element_type(openvino.Type.f32)
+    if normalisation.reverse_channels:
+        steps.reverse_channels()
+    if normalisation.scale != 1:
+        steps.scale(normalisation.scale)
+    if any(normalisation.mean):
+        steps.mean(list(normalisation.mean))
+    if set(normalisation.std) != {1.0}:
+        steps.scale(list(normalisation.std))
+    openvino.save_model(processor.build(), target, compress_to_fp16=False)
+
+
+def _openvino() -> Any:
+    """OpenVINO without its usage reports, which would call out from driver and executors."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def _keras(threads: int) -> Any:
+    """Keras with its backend held to ``threads``; the backend reads these when it is first imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+    import keras
+
+    return keras

@@ -1,0 +1,167 @@
+"""What can be asked without running a job: outputs, networks, the configuration, this machine. Driver only.
+
+Each function returns text for a terminal or a pipe.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import yaml
+from rich.console import Console as RichConsole
+from rich.table import Table
+
+from mirabelle import backbones, networks, schema, weights
+from mirabelle.config import Config, keys
+from mirabelle.embedding import Embedding
+from mirabelle.errors import OutputError, UserError
+from mirabelle.features import FeatureTable
+from mirabelle.runlog import PACKAGES, installed, read_manifests
+from mirabelle.storage import absolute, open_store
+
+TEXT_WIDTH = 118
+ROWS_SHOWN = 5
+VALUES_SHOWN = 4
+
+
+def show_output(target: str) -> str:
+    """An output folder's runs, and for each embedding its counts, schema, lineage and a few rows.
+
+    Raises:
+        OutputError: nothing of ours is there.
+    """
+    output = absolute(target)
+    store = open_store(output)
+    manifests = read_manifests(store, output) if store.exists(output) else []
+    if not manifests:
+        raise OutputError(f"{target} is neither an output of Mirabelle nor a backbone; `mirabelle inspect --backbones` lists those")
+    parts = [_table(f"Runs in {output}", ("run", "command", "status", "embedded", "rejected", "unchanged", "images/s", "seconds"), (_run_row(m) for m in manifests))]
+    by_fingerprint = {m["fingerprint"]: m["embedding"] for m in manifests if m.get("embedding")}
+    parts += [_show_table(FeatureTable(store, output, Embedding.from_json(facts))) for facts in by_fingerprint.values()]
+    return "\n".join(parts)
+
+
+def show_backbone(config: Config) -> str:
+    """A network's row in the registry, its layers and its parameter counts, without loading weights."""
+    row = backbones.find(config.backbone.name)
+    input_px = config.backbone.input_px or row.input_px
+    backbones.check(row, input_px)
+    model = backbones.random_network(row, input_px, 0)
+    layers = backbones.summarise(model)
+    headless = backbones.headless(model, config.backbone.layer or row.layer, config.backbone.pooling)
+    total = sum(layer.parameters for layer in layers)
+    listed = _table(
+        f"{row.name} without its top, at {input_px} px",
+        ("layer", "kind", "output", "parameters"),
+        ((x.name, x.kind, " x ".join(map(str, x.output_shape)), f"{x.parameters:,}") for x in layers),
+    )
+    return (
+        f"{listed}\nparameters: {total:,}\nfeatures: {headless.output.shape[-1]:,} ({config.backbone.layer or row.layer},"
+        f" {config.backbone.pooling})\nnormalisation: {row.normalisation}\nlicence of the ImageNet weights: {row.licence}"
+    )
+
+
+def list_backbones() -> str:
+    """The registry as a table."""
+    rows = ((b.name, b.input_px, b.layer, b.width, b.normalisation, b.licence) for b in backbones.REGISTRY.values())
+    return _table("Backbones", ("name", "input px", "layer", "width", "normalisation", "licence of the weights"), rows)
+
+
+def fetch_weights(config: Config) -> str:
+    """Fetch the configured network's weights into the cache and say what they are.
+
+    Raises:
+        WeightsError: they cannot be had.
+    """
+    network = networks.prepare(config, "float32")
+    embedding = network.embedding
+    row = backbones.find(embedding.backbone)
+    kept = weights.cached_imagenet(row, networks.cache_folder(config))
+    lines = [
+        f"{embedding.backbone}: weights {embedding.weights}, ready in {networks.cache_folder(config)}",
+        f"sha256 of the tensors down to {embedding.layer}: {embedding.weights_digest}",
+        f"licence: {row.licence}" if embedding.weights == "imagenet" else "",
+        f"kept as {kept}" if embedding.weights == "imagenet" and kept.is_file() else "",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def diagnose(config: Config) -> str:
+    """Java, Spark, the packages, the executors and the cache: what is there, and what follows from it.
+
+    Raises:
+        PreflightError: with the first thing that would stop a run.
+    """
+    from mirabelle.session import check_java, open_session
+    from mirabelle.stages.preflight import run_preflight
+
+    lines = [f"java: {check_java()}"]
+    lines += [f"{name}: {version}" for name, version in installed(PACKAGES).items()]
+    with open_session(config.spark) as spark:
+        lines.append(f"Spark {spark.version} at {spark.sparkContext.master}")
+        preflight = run_preflight(spark, config)
+    for worker in preflight.workers:
+        lines.append(f"workers on {worker.host}: Python {worker.python}, {worker.cores} cores, {worker.cpu}, {' and '.join(worker.precisions)}")
+    lines.append(f"{preflight.slots} tasks at once, {preflight.threads} engine thread each, precision {preflight.precision}")
+    lines += [f"warning: {warning}" for warning in preflight.warnings]
+    try:
+        ready = networks.is_cached(config, preflight.precision)
+        lines.append(f"{config.backbone.name} ({config.backbone.weights}): {'converted and in the cache' if ready else 'to be built at the first run'}")
+    except UserError as error:
+        lines.append(f"warning: {error}")
+    return "\n".join([*lines, "all that a run needs is there"])
+
+
+def explain_config() -> str:
+    """Every key with its type, default and meaning."""
+    return "\n\n".join(f"{name}  ({kind}; {default if default == 'required' else f'default {default}'})\n    {meaning}" for name, kind, default, meaning in keys())
+
+
+def show_config(config: Config) -> str:
+    """The resolved configuration as YAML, secrets masked."""
+    return yaml.safe_dump(config.masked(), sort_keys=False).rstrip()
+
+
+def _show_table(table: FeatureTable) -> str:
+    import pyarrow.parquet as pq
+
+    chunks = table.chunks()
+    embedded, rejected = sum(c.embedded for c in chunks), sum(c.rejected for c in chunks)
+    lineage = yaml.safe_dump(table.embedding.to_json(), sort_keys=False).rstrip()
+    text = f"{table.embedding.folder}: {embedded:,} rows of features and {rejected:,} of rejects in {len(chunks)} chunks\n\n{lineage}\n"
+    first = next((c for c in chunks if c.embedded), None)
+    if first is None:
+        return text
+    folder = table.chunk_folder("features", first.run, first.number)
+    file = next(str(e.path) for e in open_store(folder).walk(folder) if e.path.endswith(".parquet"))
+    rows = pq.read_table(file)
+    columns = "\n".join(f"  {f.name}: {f.type}" for f in rows.schema)
+    shown = rows.slice(0, ROWS_SHOWN).to_pylist()
+    lines = (f"  {row[schema.PATH]}  {row[schema.LABEL]}  {_few(row[schema.FEATURES])}" for row in shown)
+    return f"{text}\ncolumns\n{columns}\n\nsome rows\n" + "\n".join(lines)
+
+
+def _few(values: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{v:.4g}" for v in values[:VALUES_SHOWN]) + f", ... {len(values)} in all]"
+
+
+def _run_row(manifest: dict[str, Any]) -> tuple[object, ...]:
+    counts = manifest.get("counts", {})
+    speed = manifest.get("images_per_second")
+    return (
+        manifest["run_id"], manifest["command"], manifest["status"], counts.get("embedded", ""), counts.get("rejected", ""),
+        counts.get("unchanged", ""), speed if speed is not None else "", manifest.get("seconds_total", ""),
+    )
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    sink = io.StringIO()
+    RichConsole(file=sink, width=TEXT_WIDTH, no_color=True).print(table)
+    return sink.getvalue().rstrip()

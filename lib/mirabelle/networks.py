@@ -1,0 +1,176 @@
+"""A network made ready to send: built, converted, and kept so that the next run starts at once. [cache folder]
+
+Driver only. Wires ``backbones``, ``weights`` and ``engines``; a network that is in the cache is sent without importing
+Keras or its backend at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mirabelle import backbones, weights
+from mirabelle.config import Config
+from mirabelle.decode import PREPROCESSING_VERSION, DecodeOptions
+from mirabelle.embedding import NORMALISATIONS, Embedding, EngineName, Normalisation, Precision
+from mirabelle.engines import CONVERSION_VERSION, Files, convert
+from mirabelle.errors import OutputError, PreflightError
+
+log = logging.getLogger(__name__)
+
+FACTS = "network.json"
+
+
+@dataclass(frozen=True)
+class Network:
+    """All that a worker needs to embed: a small description, and the bytes to broadcast.
+
+    Attributes:
+        embedding: what its features are.
+        engine: what runs it.
+        normalisation: done by the engine, on uint8 pixels.
+        decode: choices for pictures on their way in.
+        files: the converted network, by file name.
+        was_cached: whether the cache had it.
+    """
+
+    embedding: Embedding
+    engine: EngineName
+    normalisation: Normalisation
+    decode: DecodeOptions
+    files: Files
+    was_cached: bool
+
+
+def decode_options(config: Config) -> DecodeOptions:
+    """The decoder's options out of a configuration."""
+    return DecodeOptions(**dict(config.decode))
+
+
+def prepare(config: Config, precision: Precision) -> Network:
+    """The configured network, from the cache or made and put there.
+
+    Args:
+        config: its ``backbone``, ``engine``, ``decode`` and ``cache`` parts count.
+        precision: of the arithmetic; ``auto`` is settled before, by what the executors can do.
+
+    Raises:
+        ConfigError, WeightsError: as ``backbones`` and ``weights`` say.
+        PreflightError: Keras is needed and is not installed.
+    """
+    row = backbones.find(config.backbone.name)
+    key = _recipe(config, precision)
+    folder = _folder(config, key)
+    was_cached = is_cached(config, precision)
+    if not was_cached:
+        _build(config, key, folder)
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    embedding = Embedding(
+        backbone=row.name,
+        weights=weights.parse(config.backbone.weights).name,
+        weights_digest=facts["weights_digest"],
+        input_px=key["input_px"],
+        layer=key["layer"],
+        pooling=config.backbone.pooling,
+        preprocessing=_preprocessing(config, row.normalisation),
+        precision=precision,
+        width=facts["width"],
+    )
+    files = {name: (folder / name).read_bytes() for name in facts["files"]}
+    normalisation = NORMALISATIONS[row.normalisation]
+    return Network(embedding, config.engine.name, normalisation, decode_options(config), files, was_cached)
+
+
+def is_cached(config: Config, precision: Precision) -> bool:
+    """Whether the configured network is in the cache, ready to send."""
+    return (_folder(config, _recipe(config, precision)) / FACTS).is_file()
+
+
+def _recipe(config: Config, precision: Precision) -> dict[str, Any]:
+    """All that decides what the converted network is."""
+    row = backbones.find(config.backbone.name)
+    input_px = config.backbone.input_px or row.input_px
+    backbones.check(row, input_px)
+    return {
+        "row": asdict(row),
+        "weights": weights.parse(config.backbone.weights).identity(),
+        "input_px": input_px,
+        "layer": config.backbone.layer or row.layer,
+        "pooling": config.backbone.pooling,
+        "engine": config.engine.name,
+        # OpenVINO takes the precision when it compiles; a Keras model carries it in its layers.
+        "policy": precision if config.engine.name == "keras" else "any",
+        "conversion": CONVERSION_VERSION,
+        "versions": [_version("keras"), _version(config.engine.name)],
+    }
+
+
+def _folder(config: Config, recipe: dict[str, Any]) -> Path:
+    name = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+    return cache_folder(config) / "networks" / name
+
+
+def _build(config: Config, key: dict[str, Any], folder: Path) -> None:
+    """Build and convert the network, and put it into the cache whole or not at all."""
+    try:
+        keras = backbones.import_keras()
+    except ImportError as error:
+        raise PreflightError(
+            f"building a network needs Keras on the driver, and it cannot be imported ({error}); install mirabelle[keras]"
+        ) from error
+    row = backbones.find(config.backbone.name)
+    policy = "mixed_bfloat16" if key["policy"] == "bf16" else "float32"
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = weights.load(row, weights.parse(config.backbone.weights), key["input_px"], cache_folder(config))
+        headless = backbones.headless(model, key["layer"], key["pooling"])
+    finally:
+        keras.config.set_dtype_policy(before)
+    files = convert(key["engine"], headless, NORMALISATIONS[row.normalisation])
+    facts = {
+        "weights_digest": backbones.weights_digest(headless),
+        "width": int(headless.output.shape[-1]),
+        "files": sorted(files),
+        "made_from": key,
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+    for name, content in files.items():
+        (beside / name).write_bytes(content)
+    (beside / FACTS).write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    try:
+        beside.rename(folder)
+    except OSError:
+        # Another run made the same network meanwhile; its files are as good.
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def cache_folder(config: Config) -> Path:
+    """The configured cache, made if it is not there; raises ``OutputError`` where it cannot be."""
+    folder = Path(config.cache).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the cache folder {folder}: {error.strerror}; set cache to another") from error
+    return folder
+
+
+def _preprocessing(config: Config, normalisation: str) -> str:
+    ground = "#" + bytes(config.decode.ground).hex()
+    orient = "exif" if config.decode.orient else "as-stored"
+    return f"v{PREPROCESSING_VERSION} bilinear {orient} on {ground}, {normalisation}"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"

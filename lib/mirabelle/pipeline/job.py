@@ -1,0 +1,244 @@
+"""One invocation: its checks, its manifest, its Spark session, and its stages in order. Driver only."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mirabelle import backbones, listing, weights
+from mirabelle import errors as errors_module
+from mirabelle.config import Config
+from mirabelle.console import Console
+from mirabelle.embedding import Embedding
+from mirabelle.errors import BarNotMet, ConfigError, MirabelleError, OutputError, RunFailed, UserError
+from mirabelle.features import FeatureTable
+from mirabelle.runlog import RunLog, read_manifests
+from mirabelle.storage import Store, absolute, join, open_store
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+STAGES = ("extract", "reduce", "train", "report")
+MAX_FACTS_BYTES = 2**28
+
+
+@dataclass
+class Job:
+    """What the stages of one invocation share.
+
+    Attributes:
+        config: validated.
+        store: where the output is.
+        root: the images' folder, whole path.
+        output: whole path.
+        runlog: this run's manifest.
+        console: a person's view.
+        spark: the session, once it is open; the report needs none.
+        failed_bars: sentences; any makes the exit code 1, after all stages are done.
+    """
+
+    config: Config
+    store: Store
+    root: str
+    output: str
+    runlog: RunLog
+    console: Console
+    spark: SparkSession | None = None
+    failed_bars: list[str] = field(default_factory=list)
+    summary: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def session(self) -> SparkSession:
+        """The open session."""
+        assert self.spark is not None, "this stage runs in a Spark session"
+        return self.spark
+
+    def embedding(self) -> Embedding:
+        """The embedding to work on: this run's, else the newest run's, if the configuration asks for the like.
+
+        Raises:
+            OutputError: nothing was extracted yet, or only with another network.
+        """
+        own = self.runlog.manifest.get("embedding")
+        if own:
+            return Embedding.from_json(own)
+        made = [m["embedding"] for m in read_manifests(self.store, self.output) if m.get("embedding")]
+        if not made:
+            raise OutputError(f"{self.output} holds no features yet; run `mirabelle extract` with this configuration first")
+        fitting = [parts for parts in made if self._asks_for(parts)]
+        if not fitting:
+            last = Embedding.from_json(made[-1])
+            raise OutputError(
+                f"{self.output} holds features of {last.folder} and none of the network that the configuration asks"
+                f" for ({self.config.backbone.name}, weights {self.config.backbone.weights}); run `mirabelle extract` first"
+            )
+        self.runlog.update(embedding=fitting[-1], fingerprint=fitting[-1]["fingerprint"])
+        return Embedding.from_json(fitting[-1])
+
+    def table(self) -> FeatureTable:
+        """The feature table of ``embedding()``."""
+        return FeatureTable(self.store, self.output, self.embedding())
+
+    def folder(self, kind: str, run_id: str | None = None) -> str:
+        """``<output>/<kind>/<id>``, of this run unless another is named."""
+        return join(self.output, kind, run_id or self.runlog.run_id)
+
+    def newest(self, kind: str, fingerprint: str) -> dict[str, Any] | None:
+        """Facts of the newest finished ``pca`` or ``classifier`` of an embedding, or None."""
+        parent = join(self.output, kind)
+        if not self.store.exists(parent):
+            return None
+        paths = sorted((e.path for e in self.store.walk(parent) if e.path.endswith(f"/{kind}.json")), reverse=True)
+        for path in paths:
+            facts: dict[str, Any] = json.loads(self.store.read(path, MAX_FACTS_BYTES))
+            if facts["fingerprint"] == fingerprint:
+                return facts
+        return None
+
+    def write_json(self, path: str, facts: dict[str, Any]) -> None:
+        """Put facts away as JSON."""
+        self.store.write(path, json.dumps(facts, indent=2, default=str).encode())
+
+    def _asks_for(self, parts: dict[str, Any]) -> bool:
+        wanted = self.config.backbone
+        row = backbones.find(wanted.name)
+        return (
+            parts["backbone"] == row.name
+            and parts["weights"] == weights.parse(wanted.weights).name
+            and parts["input_px"] == (wanted.input_px or row.input_px)
+            and parts["layer"] == (wanted.layer or row.layer)
+            and parts["pooling"] == wanted.pooling
+            and self.config.engine.precision in ("auto", parts["precision"])
+        )
+
+
+def validate(config: Config, stages: Sequence[str]) -> None:
+    """Everything about a configuration that can be judged before Spark starts and any image is read.
+
+    Raises:
+        ConfigError: with every mistake.
+        UserError: the only mistake, if it is of another kind.
+    """
+    def check_backbone() -> None:
+        row = backbones.find(config.backbone.name)
+        backbones.check(row, config.backbone.input_px or row.input_px)
+
+    def check_estimator() -> None:
+        from mirabelle.stages import classify
+
+        classify.check_estimator(config.classify)
+
+    checks: list[Callable[[], object]] = [check_backbone, lambda: absolute(config.output), lambda: absolute(config.images.root)]
+    if "extract" in stages:
+        checks.append(lambda: weights.parse(config.backbone.weights))
+        if config.images.layout is not None:
+            checks.append(lambda: listing.compile_layout(str(config.images.layout)))
+    if "train" in stages:
+        checks.append(check_estimator)
+    mistakes: list[UserError] = []
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            mistakes.append(error)
+    if len(mistakes) == 1:
+        raise mistakes[0]
+    if mistakes:
+        raise ConfigError(*(str(mistake) for mistake in mistakes))
+
+
+def execute(config: Config, stages: Sequence[str], command: str, console: Console) -> Job:
+    """Run some of ``STAGES`` and return the finished job.
+
+    Raises:
+        UserError: the user can mend it; what earlier runs made is whole.
+        BarNotMet: all stages ran, and the run failed a bar of its own.
+        RunFailed: Spark or a worker broke; what was committed stays.
+    """
+    from mirabelle.pipeline.extract import extract, list_source
+    from mirabelle.pipeline.reduce import reduce
+    from mirabelle.pipeline.report import report
+    from mirabelle.pipeline.train import train
+
+    validate(config, stages)
+    output = absolute(config.output)
+    store = open_store(output)
+    job = Job(config, store, absolute(config.images.root), output, RunLog(store, output, command, config.masked()), console)
+    job.runlog.write()
+    try:
+        images = list_source(job) if "extract" in stages else None
+        if set(stages) - {"report"}:
+            from mirabelle.session import open_session
+
+            with job.runlog.time("session"):
+                session = open_session(config.spark)
+                job.spark = session.__enter__()
+            try:
+                if images is not None:
+                    extract(job, images)
+                if "reduce" in stages:
+                    reduce(job)
+                if "train" in stages:
+                    train(job)
+            finally:
+                session.__exit__(None, None, None)
+        if "report" in stages:
+            report(job)
+    except BaseException as error:
+        translated = translate(error)
+        job.runlog.finish("failed", str(translated) or type(translated).__name__)
+        if translated is error:
+            raise
+        raise translated from error
+    job.runlog.finish("failed" if job.failed_bars else "done", "; ".join(job.failed_bars) or None)
+    if job.failed_bars:
+        raise BarNotMet("; ".join(job.failed_bars), tuple(job.summary))
+    return job
+
+
+def dry_run(config: Config, stages: Sequence[str], console: Console) -> None:
+    """Say what ``execute`` would do, after the same checks; writes nothing to the output.
+
+    Raises:
+        UserError: what ``execute`` would refuse before Spark starts.
+    """
+    from mirabelle.pipeline import extract
+
+    validate(config, stages)
+    if "extract" in stages:
+        extract.dry_run(config, console)
+    reduced = config.reduce
+    plans = {
+        "reduce": f"PCA to {reduced.components or f'the fewest components that hold {reduced.variance:.0%} of the variance'}",
+        "train": f"{config.classify.estimator} on {config.classify.features} features",
+        "report": "one HTML page",
+    }
+    for stage in stages:
+        if stage in plans:
+            console.say(f"{stage}: {plans[stage]}")
+
+
+def translate(error: BaseException) -> BaseException:
+    """An error of ours that crossed from a worker inside one of Spark's, as itself again; others unchanged.
+
+    Spark hands on a worker's error as text, so the class is found by its name in the traceback.
+    """
+    if isinstance(error, MirabelleError) or not isinstance(error, Exception):
+        return error
+    found = re.findall(r"^mirabelle\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
+    if found:
+        name, message = found[-1]
+        kind = getattr(errors_module, name, RunFailed)
+        if isinstance(kind, type) and issubclass(kind, UserError):
+            return kind(message.strip())
+    if type(error).__module__.startswith(("pyspark", "py4j")):
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        told = next((line for line in lines if "Error" in line or "Exception" in line), lines[0] if lines else "")
+        return RunFailed(f"Spark gave up: {told[:300]}; what was committed is kept, and the same command goes on from there")
+    return error

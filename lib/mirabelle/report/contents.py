@@ -1,0 +1,212 @@
+"""What a report is made of: small frozen records of arrays and plain values.
+
+Pure; runs on the driver. Text in these records (labels, paths, details, configuration) may hold anything at all: the
+page escapes it. Thumbnails are encoded pictures (WebP, PNG or JPEG), at most 96 px on the longer side, so that a page
+with 2,000 of them stays under 8 MB. Nothing here is changed by rendering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image that the page can show.
+
+    Attributes:
+        path: the image's URI, as the user would type it.
+        label: what the image shows, or ``None`` when nobody said.
+        thumbnail: the picture, small and encoded, or ``None`` when there is nothing to show.
+    """
+
+    path: str
+    label: str | None
+    thumbnail: bytes | None
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One image that got no features, and why.
+
+    Attributes:
+        path: the image's URI.
+        stage: ``fetch``, ``decode`` or ``embed``.
+        code: the reason, from the closed enumeration.
+        detail: one line for a person; may be empty.
+        size_bytes: the size as listed, or ``None`` when unknown.
+        thumbnail: the picture where one could be made, else ``None``.
+    """
+
+    path: str
+    stage: str
+    code: str
+    detail: str
+    size_bytes: int | None
+    thumbnail: bytes | None
+
+
+@dataclass(frozen=True)
+class Scree:
+    """How the variance spreads over the principal components.
+
+    Attributes:
+        explained_variance_ratio: float64 (d,), each component's share of the variance, all of them, descending.
+        components: how many were kept, 1 to d.
+        variance_target: the share that was asked for, 0 to 1, or ``None`` when the number itself was asked for.
+        rows: how many images the components were fitted on.
+
+    Raises:
+        ValueError: the ratios are not one-dimensional, or ``components`` is not among them.
+    """
+
+    explained_variance_ratio: npt.NDArray[np.float64]
+    components: int
+    variance_target: float | None
+    rows: int
+
+    def __post_init__(self) -> None:
+        if self.explained_variance_ratio.ndim != 1:
+            raise ValueError(f"explained_variance_ratio has shape {self.explained_variance_ratio.shape}, not (d,)")
+        if not 1 <= self.components <= len(self.explained_variance_ratio):
+            raise ValueError(f"{self.components} components kept of {len(self.explained_variance_ratio)}")
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """A sample of images on the plane of the first two principal components.
+
+    Attributes:
+        pictures: the n sampled images; n up to about 2,000.
+        coordinates: float (n, 2), PC1 and PC2; rows that are not finite are left out of the chart.
+        split: n names such as ``train`` and ``test``, or ``None`` where there is none.
+        total: how many images there are in all, n or more; the page says so when it is more.
+
+    Raises:
+        ValueError: the three do not go together.
+    """
+
+    pictures: Sequence[Picture]
+    coordinates: npt.NDArray[np.floating[Any]]
+    split: Sequence[str | None]
+    total: int
+
+    def __post_init__(self) -> None:
+        shape, wanted = self.coordinates.shape, (len(self.pictures), 2)
+        if shape != wanted or len(self.split) != wanted[0]:
+            raise ValueError(f"coordinates {shape} and {len(self.split)} splits for {wanted[0]} pictures")
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """One image and those nearest to it.
+
+    Attributes:
+        query: the image asked about.
+        nearest: its neighbours and their cosine similarity (-1 to 1), nearest first, the query itself left out.
+    """
+
+    query: Picture
+    nearest: Sequence[tuple[Picture, float]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a classifier did on images it was not trained on.
+
+    Attributes:
+        labels: the k labels, distinct, in the order of the arrays.
+        confusion: int (k, k), counts of test images; rows are the true label, columns the predicted one.
+        accuracy: share of test images whose label was right, 0 to 1.
+        top3: share whose label was among the three most probable, 0 to 1; NaN when not measured.
+        macro_f1: mean of ``f1`` over the labels, 0 to 1.
+        precision: float (k,), 0 to 1; NaN where a label was never predicted and nobody chose a value.
+        recall: float (k,), 0 to 1.
+        f1: float (k,), 0 to 1.
+        support: int (k,), test images of each label.
+        estimator: the classifier, in words.
+        features: what it was given, e.g. ``61 principal components``.
+        split: a sentence that says how train and test were parted.
+        train_rows: how many images it learned from.
+        test_rows: how many it was judged on.
+
+    Raises:
+        ValueError: an array's shape does not match ``labels``.
+    """
+
+    labels: Sequence[str]
+    confusion: npt.NDArray[np.integer[Any]]
+    accuracy: float
+    top3: float
+    macro_f1: float
+    precision: npt.NDArray[np.floating[Any]]
+    recall: npt.NDArray[np.floating[Any]]
+    f1: npt.NDArray[np.floating[Any]]
+    support: npt.NDArray[np.integer[Any]]
+    estimator: str
+    features: str
+    split: str
+    train_rows: int
+    test_rows: int
+
+    def __post_init__(self) -> None:
+        k = len(self.labels)
+        if self.confusion.shape != (k, k):
+            raise ValueError(f"confusion has shape {self.confusion.shape} for {k} labels")
+        for name in ("precision", "recall", "f1", "support"):
+            shape = getattr(self, name).shape
+            if shape != (k,):
+                raise ValueError(f"{name} has shape {shape} for {k} labels")
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """Images of one label that were taken for another.
+
+    Attributes:
+        true: what they are.
+        predicted: what they were taken for.
+        count: how many there are in all.
+        pictures: a few of them.
+        examples: a few images that really are ``predicted``, to compare with; may be empty.
+    """
+
+    true: str
+    predicted: str
+    count: int
+    pictures: Sequence[Picture]
+    examples: Sequence[Picture] = ()
+
+
+@dataclass(frozen=True)
+class ReportContents:
+    """Everything a page shows. A part that is ``None`` or empty is said to be absent, and why.
+
+    Attributes:
+        title: the heading.
+        manifest: the run's manifest, JSON-like; any key may be absent.
+        rejects: the rejects to list, as many as are worth reading; the page shows at most 200.
+        rejects_total: how many rejects there are in all.
+        scree: the spread of variance, or ``None`` when no PCA has been fitted.
+        scatter: the map of images, or ``None`` when no PCA has been fitted.
+        neighbours: a few images with those nearest to them.
+        evaluation: how the classifier did, or ``None`` when none has been trained.
+        confused: the pairs of labels most often confused, worst first.
+        notes: warnings to show at the top, one sentence each.
+    """
+
+    title: str
+    manifest: Mapping[str, Any]
+    rejects: Sequence[Reject]
+    rejects_total: int
+    scree: Scree | None
+    scatter: Scatter | None
+    neighbours: Sequence[Neighbours]
+    evaluation: Evaluation | None
+    confused: Sequence[ConfusedPair]
+    notes: Sequence[str]

@@ -1,0 +1,122 @@
+"""The run manifest: what ran, on what, how much of it, and how long each part took. [Store; driver only]
+
+One JSON file a run, ``runs/<id>.json``; written when the run starts and again when it ends, so that a killed run shows
+as one that never finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mirabelle import __version__
+from mirabelle.storage import Store, join
+
+PACKAGES = ("pyspark", "openvino", "keras", "tensorflow", "numpy", "pandas", "pyarrow", "pillow", "scikit-learn")
+MAX_MANIFEST_BYTES = 2**24
+
+
+class RunLog:
+    """A run's manifest in the making."""
+
+    def __init__(self, store: Store, output: str, command: str, config: dict[str, Any]) -> None:
+        """Begin a run.
+
+        Args:
+            store: where the output is.
+            output: its root.
+            command: what was asked.
+            config: as resolved, secrets masked.
+        """
+        self._store = store
+        self._path_of = lambda run_id: join(output, "runs", f"{run_id}.json")
+        self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+        self._started = time.perf_counter()
+        self.manifest: dict[str, Any] = {
+            "run_id": self.run_id,
+            "status": "running",
+            "command": command,
+            "started": _now(),
+            "output": output,
+            "seconds": {},
+            "config": config,
+            "versions": {"mirabelle": __version__, "python": platform.python_version(), **installed(PACKAGES)},
+            "git_revision": _git_revision(),
+            "machine": {"host": socket.gethostname(), "system": platform.platform(), "cores": os.cpu_count()},
+        }
+
+    def write(self) -> None:
+        """Put the manifest, as it stands, where it belongs."""
+        text = json.dumps(self.manifest, indent=2, default=str)
+        self._store.write(self._path_of(self.run_id), text.encode())
+
+    def update(self, **facts: Any) -> None:
+        """Set top-level entries."""
+        self.manifest.update(facts)
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Add the block's wall time to ``seconds``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = self.manifest["seconds"]
+            seconds[stage] = round(seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
+
+    def finish(self, status: str, error: str | None = None) -> None:
+        """End the run and write its manifest: ``done``, ``failed``."""
+        self.update(status=status, finished=_now(), seconds_total=round(time.perf_counter() - self._started, 3))
+        if error:
+            self.update(error=error)
+        self.write()
+
+
+def read_manifests(store: Store, output: str) -> list[dict[str, Any]]:
+    """Every run's manifest under ``output``, oldest first."""
+    folder = join(output, "runs")
+    if not store.exists(folder):
+        return []
+    paths = sorted(e.path for e in store.walk(folder) if e.path.endswith(".json"))
+    return [json.loads(store.read(path, MAX_MANIFEST_BYTES)) for path in paths]
+
+
+def installed(packages: tuple[str, ...]) -> dict[str, str]:
+    """Versions of the packages that are there."""
+    versions = {}
+    for package in packages:
+        # tensorflow-cpu is the same library under another name.
+        for name in (package, f"{package}-cpu"):
+            try:
+                versions[package] = version(name)
+                break
+            except PackageNotFoundError:
+                continue
+    return versions
+
+
+def _git_revision() -> str | None:
+    """Revision of the checkout this code runs from, or None where it was installed."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,146 @@
+"""The shapes of what Mirabelle writes and reads: the one place that spells column names.
+
+Plain values and pyarrow types; used on the driver and on executors; touches nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PATH: Final = "path"
+SIZE_BYTES: Final = "size_bytes"
+MODIFIED: Final = "modified"
+ETAG: Final = "etag"
+LABEL: Final = "label"
+SPLIT: Final = "split"
+WIDTH_PX: Final = "width_px"
+HEIGHT_PX: Final = "height_px"
+FEATURES: Final = "features"
+STAGE: Final = "stage"
+CODE: Final = "code"
+DETAIL: Final = "detail"
+
+# Hive partitions of the features and rejects folders.
+EMBEDDING: Final = "embedding"
+RUN: Final = "run"
+CHUNK: Final = "chunk"
+
+# The reduced features and the predictions.
+REDUCED: Final = "reduced"
+PREDICTED: Final = "predicted"
+PROBABILITIES: Final = "probabilities"
+
+RESERVED: Final = frozenset(
+    {PATH, SIZE_BYTES, MODIFIED, ETAG, WIDTH_PX, HEIGHT_PX, FEATURES, STAGE, CODE, DETAIL, EMBEDDING, RUN, CHUNK}
+    | {REDUCED, PREDICTED, PROBABILITIES}
+)
+"""Names that a label column may not take."""
+
+EMBEDDING_METADATA_KEY: Final = "mirabelle.embedding"
+"""Key, in a file's footer and in the features column's metadata, of the embedding's parts and fingerprint as JSON."""
+
+SPARK_ROW_METADATA_KEY: Final = "org.apache.spark.sql.parquet.row.metadata"
+"""Where Spark keeps its own schema in a Parquet footer (ParquetReadSupport.SPARK_METADATA_KEY in Spark's source)."""
+
+# What a user's own query gets back from the pandas UDF.
+OUTCOME_DDL: Final = (
+    f"{FEATURES} array<float>, {WIDTH_PX} int, {HEIGHT_PX} int, {STAGE} string, {CODE} string, {DETAIL} string"
+)
+
+
+def listing_schema(extra_labels: Sequence[str] = ()) -> pa.Schema:
+    """Arrow schema of a listing: one row an image, ``label`` and ``split`` null where nothing says them."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field(PATH, pa.string(), nullable=False),
+            pa.field(SIZE_BYTES, pa.int64(), nullable=False),
+            pa.field(MODIFIED, pa.timestamp("us", tz="UTC"), nullable=False),
+            pa.field(ETAG, pa.string(), nullable=False),
+            pa.field(LABEL, pa.string()),
+            pa.field(SPLIT, pa.string()),
+            *(pa.field(name, pa.string()) for name in extra_labels),
+        ]
+    )
+
+
+def features_schema(extra_labels: Sequence[str], embedding: dict[str, Any] | None) -> pa.Schema:
+    """Arrow schema of the feature table.
+
+    The embedding's parts are put where both kinds of reader find them: in the file's key-value metadata, and in the
+    ``features`` column's metadata as Spark reads it.
+    """
+    import pyarrow as pa
+
+    fields = [
+        pa.field(PATH, pa.string(), nullable=False),
+        pa.field(LABEL, pa.string()),
+        pa.field(SPLIT, pa.string()),
+        pa.field(WIDTH_PX, pa.int32()),
+        pa.field(HEIGHT_PX, pa.int32()),
+        pa.field(SIZE_BYTES, pa.int64()),
+        pa.field(ETAG, pa.string()),
+        pa.field(MODIFIED, pa.timestamp("us", tz="UTC")),
+        pa.field(FEATURES, pa.list_(pa.field("element", pa.float32(), nullable=False))),
+        *(pa.field(name, pa.string()) for name in extra_labels),
+    ]
+    if embedding is None:
+        return pa.schema(fields)
+    spark_schema = json.dumps(
+        {"type": "struct", "fields": [_spark_field(f, embedding) for f in fields]}, separators=(",", ":")
+    )
+    return pa.schema(
+        fields, metadata={EMBEDDING_METADATA_KEY: json.dumps(embedding), SPARK_ROW_METADATA_KEY: spark_schema}
+    )
+
+
+def rejects_schema(embedding: dict[str, Any]) -> pa.Schema:
+    """Arrow schema of the rejects table."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field(PATH, pa.string(), nullable=False),
+            pa.field(STAGE, pa.string(), nullable=False),
+            pa.field(CODE, pa.string(), nullable=False),
+            pa.field(DETAIL, pa.string()),
+            pa.field(SIZE_BYTES, pa.int64()),
+            pa.field(ETAG, pa.string()),
+        ],
+        metadata={EMBEDDING_METADATA_KEY: json.dumps(embedding)},
+    )
+
+
+def features_ddl(extra_labels: Sequence[str]) -> str:
+    """The feature table's schema as Spark DDL, with the folder's Hive partitions at the end."""
+    columns = [
+        f"{PATH} string, {LABEL} string, {SPLIT} string, {WIDTH_PX} int, {HEIGHT_PX} int, {SIZE_BYTES} bigint",
+        f"{ETAG} string, {MODIFIED} timestamp, {FEATURES} array<float>",
+        *(f"`{name}` string" for name in extra_labels),
+        f"{EMBEDDING} string, {RUN} string, {CHUNK} int",
+    ]
+    return ", ".join(columns)
+
+
+def _spark_field(field: pa.Field, embedding: dict[str, Any]) -> dict[str, Any]:
+    """One field as Spark's own JSON schema has it."""
+    spark_types: dict[str, Any] = {
+        "string": "string",
+        "int32": "integer",
+        "int64": "long",
+        "timestamp[us, tz=UTC]": "timestamp",
+    }
+    is_features = field.name == FEATURES
+    array = {"type": "array", "elementType": "float", "containsNull": False}
+    return {
+        "name": field.name,
+        "type": array if is_features else spark_types[str(field.type)],
+        "nullable": True,
+        "metadata": {EMBEDDING_METADATA_KEY: json.dumps(embedding)} if is_features else {},
+    }

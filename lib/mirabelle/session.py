@@ -1,0 +1,108 @@
+"""The only place that builds a SparkSession. [Spark; driver only]
+
+Masters, memory and endpoints come from the configuration's ``spark`` part or from spark-submit, never from here. What
+spark-submit was told always wins.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mirabelle.errors import PreflightError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# What the work itself needs, wherever it runs; none of it is about a place.
+NEEDED = {
+    "spark.app.name": "Mirabelle",
+    # Spark's bars would draw over ours.
+    "spark.ui.showConsoleProgress": "false",
+    # A worker process keeps its compiled network from task to task.
+    "spark.python.worker.reuse": "true",
+    "spark.sql.session.timeZone": "UTC",
+    # Libraries that would each start a thread a core are held to the core their task has.
+    "spark.executorEnv.OMP_NUM_THREADS": "1",
+    "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
+    "spark.executorEnv.MKL_NUM_THREADS": "1",
+}
+
+
+@contextmanager
+def open_session(settings: Mapping[str, object]) -> Iterator[SparkSession]:
+    """A SparkSession for the block, stopped after it.
+
+    Args:
+        settings: Spark properties; those that spark-submit set are left as they are.
+
+    Raises:
+        PreflightError: there is no pyspark, or no Java, or Spark does not start.
+    """
+    try:
+        from pyspark import SparkConf
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise PreflightError(f"pyspark cannot be imported ({error}); install mirabelle[spark], or use spark-submit") from error
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    wanted = {**NEEDED, **{key: _text(value) for key, value in settings.items()}}
+    if not submitted:
+        check_java()
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        # The JVM is yet to start, so it can still be told to be quiet from its first line.
+        wanted.setdefault("spark.driver.extraJavaOptions", _quiet_logging())
+    conf = SparkConf()
+    for key, value in wanted.items():
+        conf.setIfMissing(key, value)
+    try:
+        spark = SparkSession.builder.config(conf=conf).getOrCreate()
+    except Exception as error:  # py4j and pyspark raise many kinds here; all mean that Spark is not to be had
+        reason = str(error).strip().splitlines()[0][:200]
+        raise PreflightError(f"Spark does not start: {reason}; check spark.master and the spark part of the configuration") from error
+    if submitted and not conf.contains("spark.log.level"):
+        spark.sparkContext.setLogLevel("ERROR")
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+def check_java() -> str:
+    """The java that Spark will start.
+
+    Raises:
+        PreflightError: there is none.
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+    if java is None:
+        where = f"JAVA_HOME is {home} and holds no java" if home else "there is no java"
+        raise PreflightError(f"{where}; Spark needs Java 17 or later: install one, or set JAVA_HOME to it")
+    return java
+
+
+def slots(spark: SparkSession) -> int:
+    """Tasks that run at once, over the whole cluster."""
+    context = spark.sparkContext
+    return max(1, context.defaultParallelism // task_cpus(spark))
+
+
+def task_cpus(spark: SparkSession) -> int:
+    """Cores that Spark sets aside for each task."""
+    return int(spark.sparkContext.getConf().get("spark.task.cpus", "1") or "1")
+
+
+def _quiet_logging() -> str:
+    file = Path(str(resources.files("mirabelle").joinpath("log4j2.properties")))
+    return f"-Dlog4j2.configurationFile={file.as_uri()}" if file.is_file() else ""
+
+
+def _text(value: object) -> str:
+    """Spark writes booleans in lower case."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,153 @@
+"""The network on the executors: a column for anyone's job, and the chunk that our own job commits. [Spark]
+
+The driver makes a ``Broadcast`` of the network once; the functions that ``make_...`` return run on executors.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mirabelle import schema
+from mirabelle.engines import Files
+from mirabelle.networks import Network
+from mirabelle.storage import open_store
+from mirabelle.worker import EmbedderSpec, Outcome, Tally, TaskReport, embedder_for, run_task
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+    import pyarrow as pa
+    from pyspark import Accumulator, Broadcast
+    from pyspark.sql import Column, SparkSession
+
+DEFAULT_BATCH_BYTES = 4 * 2**20
+
+
+def spec_of(network: Network, threads: int = 1, batch_bytes: int = DEFAULT_BATCH_BYTES) -> EmbedderSpec:
+    """The small half of a network: what is pickled into tasks."""
+    return EmbedderSpec(
+        network.embedding, network.engine, network.normalisation, network.decode, batch_bytes, threads
+    )
+
+
+def embed(
+    column: str | Column, network: Network, *, threads: int = 1, model_rows: Accumulator[int] | None = None
+) -> Column:
+    """A column of embeddings, for use in any Spark job.
+
+    Args:
+        column: paths (string) that the workers can read, or whole files (binary). Bytes come through the JVM, so for
+            large pictures set ``spark.sql.execution.arrow.maxRecordsPerBatch`` low.
+        network: from ``networks.prepare``; sent to the executors once, as a broadcast.
+        threads: for each worker's engine.
+        model_rows: an accumulator that counts the pictures the network was run on.
+
+    Returns:
+        struct<features array<float>, width_px int, height_px int, stage string, code string, detail string>: either
+        ``features``, or the reason why there are none. It is marked as not deterministic, so that Spark does not
+        evaluate it a second time for a filter on its fields (SPARK-47672).
+    """
+    from pyspark.sql import SparkSession
+    from pyspark.sql import functions as F
+
+    spark = SparkSession.getActiveSession()
+    if spark is None:
+        raise RuntimeError("embed() needs an active SparkSession")
+    files = spark.sparkContext.broadcast(network.files)
+    function = make_embed_series(spec_of(network, threads), files, model_rows)
+    return F.pandas_udf(function, schema.OUTCOME_DDL).asNondeterministic()(column)
+
+
+def make_embed_series(
+    spec: EmbedderSpec, files: Broadcast[Files], model_rows: Accumulator[int] | None
+) -> Callable[[Iterator[pd.Series]], Iterator[pd.DataFrame]]:
+    """The iterator pandas UDF: series of paths or bytes in, a frame of ``schema.OUTCOME_DDL`` a series out."""
+    import pandas as pd
+
+    def embed_series(series: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+        embedder = embedder_for(spec, lambda: files.value)
+        for sources in series:
+            tally = Tally()
+            outcomes = embedder.embed(sources, tally)
+            yield pd.DataFrame([_row(outcome) for outcome in outcomes], columns=list(_ROW_COLUMNS))
+            if model_rows is not None:
+                model_rows.add(tally.model_rows)
+
+    # Spark reads the UDF's kind from these; as strings they would need this module's imports on the driver.
+    embed_series.__annotations__ = {"series": Iterator[pd.Series], "return": Iterator[pd.DataFrame]}
+    return embed_series
+
+
+def embed_chunk(
+    spark: SparkSession,
+    spec: EmbedderSpec,
+    files: Broadcast[Files],
+    images: pa.Table,
+    tasks: Sequence[npt.NDArray[np.int64]],
+    staging: str,
+    counters: tuple[Accumulator[int], Accumulator[int]],
+) -> list[TaskReport]:
+    """Embed a chunk's images on the executors and stage its rows.
+
+    The plan is a range with one mapInArrow over it: one Python node, no shuffle, and neither image bytes nor features
+    pass through the JVM. What comes back is one line a task.
+
+    Args:
+        images: the chunk's part of the listing.
+        tasks: positions in it, one array a task.
+        staging: the chunk's staging folder.
+        counters: of embedded and rejected images, for progress.
+    """
+    listing = spark.sparkContext.broadcast((_to_ipc(images), list(tasks)))
+    try:
+        plan = spark.range(0, len(tasks), 1, len(tasks))
+        function = make_run_task(spec, files, listing, staging, counters)
+        return [TaskReport.from_json(row.report) for row in plan.mapInArrow(function, "report string").collect()]
+    finally:
+        listing.destroy()
+
+
+def make_run_task(
+    spec: EmbedderSpec,
+    files: Broadcast[Files],
+    listing: Broadcast[tuple[bytes, list[Any]]],
+    staging: str,
+    counters: tuple[Accumulator[int], Accumulator[int]],
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The function that executors run: task numbers in, one report a task out."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        for batch in batches:
+            for task in batch.column(0).to_pylist():
+                ipc, tasks = listing.value
+                images = pa.ipc.open_stream(ipc).read_all().take(tasks[task])
+                embedder = embedder_for(spec, lambda: files.value)
+                report = run_task(embedder, images, open_store(staging), staging, task, uuid.uuid4().hex[:8])
+                counters[0].add(report.embedded)
+                counters[1].add(report.rejected)
+                yield pa.RecordBatch.from_pydict({"report": [report.to_json()]})
+
+    return run
+
+
+_ROW_COLUMNS = (schema.FEATURES, schema.WIDTH_PX, schema.HEIGHT_PX, schema.STAGE, schema.CODE, schema.DETAIL)
+
+
+def _row(outcome: Outcome) -> tuple[object, ...]:
+    error = outcome.error
+    reason = (str(error.stage), str(error.code), error.detail) if error else (None, None, None)
+    return (outcome.features, outcome.width_px, outcome.height_px, *reason)
+
+
+def _to_ipc(table: pa.Table) -> bytes:
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())

@@ -1,0 +1,169 @@
+"""Can the executors do the work? Asked of each of them before any image is read. [Spark]
+
+``probe`` runs on executors; the rest on the driver.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mirabelle.config import Config
+from mirabelle.embedding import Precision
+from mirabelle.errors import ConfigError, PreflightError
+from mirabelle.planning import engine_threads
+from mirabelle.session import slots, task_cpus
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import SparkSession
+
+# Module to import, and the package that has it.
+IMPORTS = {"numpy": "numpy", "pandas": "pandas", "pyarrow": "pyarrow", "PIL": "pillow", "mirabelle": "mirabelle"}
+ENGINE_IMPORTS = {"openvino": {"openvino": "mirabelle[openvino]"}, "keras": {"keras": "mirabelle[keras]"}}
+MIN_PILLOW = (11, 3)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What one executor's Python told of itself and its machine."""
+
+    host: str
+    python: str
+    cores: int
+    cpu: str
+    precisions: tuple[Precision, ...]
+    versions: dict[str, str]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the cluster can do, and what follows from it.
+
+    Attributes:
+        workers: one an executor machine.
+        slots: tasks that run at once, over all.
+        threads: each worker's engine may use.
+        precision: settled: ``auto`` is bf16 where every machine has it natively.
+        warnings: sentences for the user.
+    """
+
+    workers: tuple[Worker, ...]
+    slots: int
+    threads: int
+    precision: Precision
+    warnings: tuple[str, ...]
+
+
+def run_preflight(spark: SparkSession, config: Config) -> Preflight:
+    """Probe every executor and settle what depends on the answers.
+
+    Raises:
+        PreflightError: a module is missing somewhere, a version does not do, or the precision cannot be had.
+    """
+    at_once = slots(spark)
+    # Several probes a slot, so that none is missed while its Python starts.
+    rows = spark.range(0, 2 * at_once, 1, 2 * at_once).mapInArrow(make_probe(config.engine.name), "fact string")
+    try:
+        facts = [json.loads(row.fact) for row in rows.collect()]
+    except Exception as error:  # Spark wraps whatever a worker raised before our code could answer
+        raise PreflightError(_explain(str(error))) from error
+    by_host = {fact["host"]: _worker(fact) for fact in facts}
+    workers = tuple(by_host[host] for host in sorted(by_host))
+    for worker in workers:
+        if worker.problems:
+            raise PreflightError(f"the workers on {worker.host} cannot do the work: {'; '.join(worker.problems)}")
+    return settle(workers, at_once, task_cpus(spark), config)
+
+
+def settle(workers: tuple[Worker, ...], at_once: int, cpus_per_task: int, config: Config) -> Preflight:
+    """What follows from the workers' answers: threads, precision, warnings."""
+    slots_each = -(-at_once // len(workers))
+    cores = min(worker.cores for worker in workers)
+    threads = engine_threads(cpus_per_task, slots_each, cores)
+    native = all("bf16" in worker.precisions for worker in workers)
+    precision: Precision
+    if config.engine.precision == "auto":
+        # Keras computes bf16 on CPUs slower than float32.
+        precision = "bf16" if native and config.engine.name == "openvino" else "float32"
+    else:
+        precision = config.engine.precision
+    if precision == "bf16" and not native and config.engine.name == "openvino":
+        raise ConfigError("engine.precision is bf16, which these CPUs don't have natively; use auto or float32")
+    warnings = []
+    if threads * slots_each > cores:
+        warnings.append(
+            f"Spark runs {slots_each} tasks at once on machines of {cores} cores; give local[{cores}] or a larger"
+            " spark.task.cpus, or the tasks will take turns"
+        )
+    pythons = {worker.python for worker in workers}
+    if len(pythons) > 1:
+        warnings.append(f"the workers have different Pythons: {', '.join(sorted(pythons))}")
+    return Preflight(workers, at_once, threads, precision, tuple(warnings))
+
+
+def make_probe(engine: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The function that executors run: one JSON fact a task."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        for _ in batches:
+            yield pa.RecordBatch.from_pydict({"fact": [json.dumps(probe(engine))]})
+
+    return run
+
+
+def probe(engine: str) -> dict[str, Any]:
+    """Facts about this process and its machine, and sentences for what is wrong."""
+    import importlib
+
+    versions, problems = {}, []
+    for module, package in {**IMPORTS, **ENGINE_IMPORTS[engine]}.items():
+        try:
+            versions[module] = str(getattr(importlib.import_module(module), "__version__", "?"))
+        except Exception as error:  # a broken library raises anything on import
+            problems.append(f"{module} cannot be imported ({type(error).__name__}: {error}); install {package} there")
+    if "PIL" in versions and tuple(int(n) for n in versions["PIL"].split(".")[:2]) < MIN_PILLOW:
+        problems.append(f"Pillow {versions['PIL']} is too old; AVIF needs {'.'.join(map(str, MIN_PILLOW))}")
+    cpu, precisions = platform.processor(), ["float32"]
+    if "openvino" in versions:
+        from mirabelle.engines import cpu_name, native_precisions
+
+        cpu, precisions = cpu_name(), list(native_precisions())
+    return {
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu": cpu,
+        "precisions": precisions,
+        "versions": versions,
+        "problems": problems,
+    }
+
+
+def _worker(fact: dict[str, Any]) -> Worker:
+    return Worker(**{**fact, "precisions": tuple(fact["precisions"]), "problems": tuple(fact["problems"])})
+
+
+def _explain(error: str) -> str:
+    """One sentence out of Spark's many lines."""
+    lines = [line.strip() for line in error.splitlines()]
+    missing = next((line for line in lines if "ModuleNotFoundError" in line or "No module named" in line), None)
+    if missing:
+        module = missing.rpartition("No module named")[2].strip(" '\".")
+        return (
+            f"the workers' Python has no module {module}; install it there, point PYSPARK_PYTHON at a Python that has it,"
+            " or send it with --py-files"
+        )
+    mismatch = next((line for line in lines if "PYTHON_VERSION_MISMATCH" in line or "different version" in line), None)
+    if mismatch:
+        return f"{mismatch[:300]}; set PYSPARK_PYTHON to the same version on driver and workers"
+    told = next((line for line in reversed(lines) if line and not line.startswith("at ")), "no reason given")
+    return f"the workers' Python does not start: {told[:300]}"
