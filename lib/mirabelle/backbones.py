@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,17 +113,18 @@ def topology(row: Backbone, input_px: int, weights: str | None = None) -> keras.
         whatever Keras raises when it cannot download.
     """
     keras = import_keras()
-
+    # Some layers are named by counting, and the digest and the cache go by names: count from the start each time.
+    # Clearing also forgets the policy for precision, which is the caller's.
+    policy = keras.config.dtype_policy()
     keras.backend.clear_session()
+    keras.config.set_dtype_policy(policy)
     builder = getattr(keras.applications, row.builder)
-    model: keras.Model = builder(include_top=False, weights=weights, input_shape=(input_px, input_px, 3))
-    return model
+    return builder(include_top=False, weights=weights, input_shape=(input_px, input_px, 3))
 
 
 def random_network(row: Backbone, input_px: int, seed: int) -> keras.Model:
     """The network with weights drawn from ``seed``: the same seed and Keras give the same tensors."""
     keras = import_keras()
-
     keras.utils.set_random_seed(seed)
     return topology(row, input_px)
 
@@ -138,14 +140,16 @@ def network_from_file(row: Backbone, input_px: int, path: Path) -> keras.Model:
         WeightsError: the file does not open, or is of another network.
     """
     keras = import_keras()
-
     model = topology(row, input_px)
     try:
-        if path.suffix == ".keras":
-            _copy_layers(keras.saving.load_model(path, compile=False, safe_mode=True), model)
-        else:
-            model.load_weights(path)
-    except (ValueError, OSError, KeyError, TypeError) as error:
+        with warnings.catch_warnings():
+            # Keras only warns where it leaves a layer with the weights it was drawn with.
+            warnings.simplefilter("error", UserWarning)
+            if path.suffix == ".keras":
+                _copy_layers(keras.saving.load_model(path, compile=False, safe_mode=True), model)
+            else:
+                model.load_weights(path)
+    except (ValueError, OSError, KeyError, TypeError, UserWarning) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{path} does not fit {row.name} without its top: {reason}") from error
     return model
@@ -158,13 +162,14 @@ def headless(model: keras.Model, layer: str, pooling: str) -> keras.Model:
         ConfigError: no such layer, or one whose output is not (height, width, channels).
     """
     keras = import_keras()
-
     names = [candidate.name for candidate in model.layers]
     if layer not in names:
         raise ConfigError(f"backbone.layer {layer!r} is not in this network; its last are {', '.join(names[-6:])}")
     output = model.get_layer(layer).output
     if len(output.shape) != 4:
-        raise ConfigError(f"backbone.layer {layer!r} has shape {tuple(output.shape)[1:]}; choose one with height and width")
+        raise ConfigError(
+            f"backbone.layer {layer!r} has shape {tuple(output.shape)[1:]}; choose one with height and width"
+        )
     folds = {
         "avg": keras.layers.GlobalAveragePooling2D,
         "max": keras.layers.GlobalMaxPooling2D,
@@ -192,7 +197,8 @@ def weights_digest(model: keras.Model) -> str:
 def summarise(model: keras.Model) -> list[LayerSummary]:
     """The network's layers in order."""
     return [
-        LayerSummary(layer.name, type(layer).__name__, _output_shape(layer), layer.count_params()) for layer in model.layers
+        LayerSummary(layer.name, type(layer).__name__, _output_shape(layer), layer.count_params())
+        for layer in model.layers
     ]
 
 

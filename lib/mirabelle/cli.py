@@ -29,7 +29,9 @@ Start with `mirabelle run --config conf/fruits.yaml --set images.root=PICTURES -
 Exit codes: 0 done; 1 the run failed a bar of its own, such as too many rejects, or broke; 2 something you can mend.""",
 )
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="YAML file; see `mirabelle config --explain`.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", metavar="FILE", help="YAML file; see `mirabelle config --explain`.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Over the file and the environment; can be given many times."),
@@ -132,7 +134,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 

@@ -47,6 +47,8 @@ class _Section(BaseModel):
 
 
 class Images(_Section):
+    """Which pictures, and what their paths tell."""
+
     root: str = Field(min_length=1, description="Folder of pictures, of any depth. Relative to where you run.")
     layout: str | None = Field(
         None,
@@ -59,6 +61,8 @@ class Images(_Section):
 
 
 class Labels(_Section):
+    """Labels that a table tells."""
+
     table: str | None = Field(
         None, description="CSV or Parquet file that tells labels: a column of paths or file names, and label columns."
     )
@@ -70,6 +74,8 @@ class Labels(_Section):
 
 
 class Decode(_Section):
+    """From a file's bytes to a picture."""
+
     ground: Colour = Field((255, 255, 255), description="Colour under transparent pixels: '#ffffff' or [255,255,255].")
     orient: bool = Field(True, description="Turn pictures the way their EXIF orientation says.")
     max_pixels: int = Field(50_000_000, ge=1, description="Larger pictures are rejected, unseen, by their header.")
@@ -78,12 +84,16 @@ class Decode(_Section):
 
 
 class Backbone(_Section):
+    """The network."""
+
     name: str = Field("resnet50", description="The network: `mirabelle inspect --backbones` lists them.")
     weights: str = Field(
         "imagenet",
         description="`imagenet`; a `.weights.h5` or `.keras` file; or `random:<seed>` for tests and benchmarks.",
     )
-    input_px: int | None = Field(None, ge=1, le=4096, description="Side of the square the network sees. Default: its own.")
+    input_px: int | None = Field(
+        None, ge=1, le=4096, description="Side of the square the network sees. Default: its own."
+    )
     layer: str | None = Field(None, description="Layer whose output is taken. Default: the last before the top.")
     pooling: Literal["avg", "max", "flatten"] = Field(
         "avg", description="How the layer's height and width are folded away; flatten keeps all of it."
@@ -91,6 +101,8 @@ class Backbone(_Section):
 
 
 class Engine(_Section):
+    """What runs it."""
+
     name: Literal["openvino", "keras"] = Field(
         "openvino", description="What runs the network: openvino (CPU), or keras (the reference; GPU)."
     )
@@ -103,11 +115,15 @@ class Engine(_Section):
 
 
 class Extract(_Section):
+    """How the work is cut."""
+
     chunk_images: int = Field(2048, ge=1, description="Pictures in a chunk: what a killed run can lose at most.")
     task_images: int = Field(128, ge=1, description="Pictures in a Spark task, at most; a task writes one file.")
 
 
 class Reduce(_Section):
+    """PCA."""
+
     variance: float = Field(
         0.80, gt=0, le=1, description="PCA keeps the fewest components that reach this share of variance."
     )
@@ -120,9 +136,13 @@ class Reduce(_Section):
 
 
 class Classify(_Section):
+    """The classifier."""
+
     estimator: str = Field("LogisticRegression", description="Any classifier of pyspark.ml.classification, by name.")
     params: dict[str, Any] = Field(default_factory=dict, description="Its parameters, by Spark's own names.")
-    features: Literal["reduced", "full"] = Field("reduced", description="Train on the PCA's output, or on all features.")
+    features: Literal["reduced", "full"] = Field(
+        "reduced", description="Train on the PCA's output, or on all features."
+    )
     grid: dict[str, list[Any]] = Field(
         default_factory=dict, description="Parameters to choose by cross-validation: `{regParam: [0.0, 0.01, 0.1]}`."
     )
@@ -141,30 +161,39 @@ class Classify(_Section):
 
 
 class Limits(_Section):
+    """When a run has failed its own bar."""
+
     max_reject_share: float = Field(
-        0.01, ge=0, le=1, description="A run that rejects a larger share of its pictures keeps its work and exits with 1."
+        0.01,
+        ge=0,
+        le=1,
+        description="A run that rejects a larger share of its pictures keeps its work and exits with 1.",
     )
 
 
 class Report(_Section):
+    """The page."""
+
     title: str | None = Field(None, description="Heading of the page. Default: the pictures' folder.")
-    points: int = Field(1500, ge=1, le=5000, description="Pictures in the scatter plot, at most: each carries its thumbnail.")
+    points: int = Field(
+        1500, ge=1, le=5000, description="Pictures in the scatter plot, at most: each carries its thumbnail."
+    )
     queries: int = Field(6, ge=0, le=50, description="Pictures whose nearest neighbours are shown.")
 
 
 class Config(_Section):
     """A whole configuration, validated and frozen."""
 
-    images: Images = Field(description="Which pictures, and what their paths tell.")
-    labels: Labels = Field(Labels(), description="Labels that a table tells.")
-    decode: Decode = Field(Decode(), description="From a file's bytes to a picture.")
-    backbone: Backbone = Field(Backbone(), description="The network.")
-    engine: Engine = Field(Engine(), description="What runs it.")
-    extract: Extract = Field(Extract(), description="How the work is cut.")
-    reduce: Reduce = Field(Reduce(), description="PCA.")
-    classify: Classify = Field(Classify(), description="The classifier.")
-    limits: Limits = Field(Limits(), description="When a run has failed its own bar.")
-    report: Report = Field(Report(), description="The page.")
+    images: Images
+    labels: Labels = Labels()
+    decode: Decode = Decode()
+    backbone: Backbone = Backbone()
+    engine: Engine = Engine()
+    extract: Extract = Extract()
+    reduce: Reduce = Reduce()
+    classify: Classify = Classify()
+    limits: Limits = Limits()
+    report: Report = Report()
     output: str = Field(min_length=1, description="Folder for everything a run makes.")
     cache: str = Field("~/.cache/mirabelle", description="Folder for weights and converted networks.")
     spark: dict[str, str | int | float | bool] = Field(
@@ -187,9 +216,7 @@ class Config(_Section):
         return dumped
 
 
-def load(
-    file: str | Path | None, settings: Sequence[str] = (), environment: Mapping[str, str] | None = None
-) -> Config:
+def load(file: str | Path | None, settings: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Config:
     """Put a configuration together and validate it.
 
     Args:
@@ -237,7 +264,9 @@ def _read_yaml(file: str | Path) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}; give another with --config") from error
+        raise ConfigError(
+            f"cannot read the configuration {path}: {error.strerror}; give another with --config"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path} is not YAML: {reason}") from error

@@ -46,8 +46,12 @@ class Console:
     @contextmanager
     def _bar(self, total: int, count: Count) -> Iterator[Callable[[], None]]:
         columns = (
-            TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"),
-            TextColumn("{task.fields[rejects]}"), TimeRemainingColumn(),
+            TextColumn("embedding"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TextColumn("{task.fields[rejects]}"),
+            TimeRemainingColumn(),
         )
         started = time.monotonic()
         with Progress(*columns, console=self._rich) as progress:
@@ -56,7 +60,9 @@ class Console:
             def refresh() -> None:
                 embedded, rejected = count()
                 progress.update(
-                    task, completed=embedded + rejected, speed=_speed(embedded + rejected, started),
+                    task,
+                    completed=embedded + rejected,
+                    speed=_speed(embedded + rejected, started),
                     rejects=f"{rejected} rejected" if rejected else "",
                 )
 

@@ -12,8 +12,7 @@ What the pixels are:
   bits is scaled instead of clipped. Of several frames or pages the first is taken.
 
 Thread-safe but for one thing: Pillow's switch for truncated files is a module global. It is on only while a truncated
-file is read again under ``accept_truncated``, and another thread's decode can see it then. Worker processes have one
-thread.
+file is read again under ``accept_truncated``, and another thread's decode can see it then. Workers have one thread.
 """
 
 from __future__ import annotations
@@ -23,10 +22,12 @@ import re
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +79,7 @@ class DecodedImage:
     """One decoded picture.
 
     Args:
-        pixels: uint8, (size_px, size_px, 3), RGB, C-contiguous.
+        pixels: uint8, (size_px, size_px, 3), RGB, C-contiguous, read-only.
         width_px: of the whole picture as displayed (after orientation), before resizing.
         height_px: likewise.
     """
@@ -89,6 +90,10 @@ class DecodedImage:
 
 
 _DEFAULTS = DecodeOptions()
+
+# Pillow widens every row before it takes any away: a 1 x 25,000,000 picture would need 22 GB on its way to 224 x 224.
+# Past this size (200 MB) the rows go first, and the rounding may differ from Keras's in the last bit.
+_WIDENED_PIXELS = 50_000_000
 
 
 def decode(content: bytes, size_px: int, options: DecodeOptions = _DEFAULTS) -> DecodedImage:
@@ -107,12 +112,7 @@ def decode(content: bytes, size_px: int, options: DecodeOptions = _DEFAULTS) -> 
         picture = picture.resize((width_px, size_px), Image.Resampling.BILINEAR)
     if picture.size != (size_px, size_px):
         picture = picture.resize((size_px, size_px), Image.Resampling.BILINEAR)
-    return DecodedImage(np.array(picture), width_px, height_px)
-
-
-_WIDENED_PIXELS = 50_000_000
-"""Pillow widens every row before it takes any away: a 1 x 25,000,000 picture would need 22 GB on its way to 224 x 224.
-Past this size, 200 MB, the rows go first; the rounding then differs from Keras's in the last bit."""
+    return DecodedImage(np.asarray(picture), width_px, height_px)
 
 
 def thumbnail(content: bytes, max_px: int, options: DecodeOptions = _DEFAULTS) -> bytes:
@@ -143,16 +143,8 @@ def _picture(content: bytes, options: DecodeOptions) -> Image.Image:
     except DecodeError as error:
         if error.code is not RejectCode.TRUNCATED or not options.accept_truncated:
             raise
-    with _TRUNCATED_LOCK:
-        before = ImageFile.LOAD_TRUNCATED_IMAGES
-        ImageFile.LOAD_TRUNCATED_IMAGES = True
-        try:
-            return _attempt(kind, content, options)
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = before
-
-
-_TRUNCATED_LOCK = threading.Lock()
+    with _switched_on(ImageFile, "LOAD_TRUNCATED_IMAGES"):
+        return _attempt(kind, content, options)
 
 
 def _attempt(kind: str, content: bytes, options: DecodeOptions) -> Image.Image:
@@ -165,7 +157,7 @@ def _attempt(kind: str, content: bytes, options: DecodeOptions) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise DecodeError(RejectCode.TOO_MANY_PIXELS, str(exc)) from exc
     except Exception as exc:  # plugins raise anything on damaged input; a row is recorded for each
-        early = "truncat" in str(exc).lower() or _ends_early(kind, content)
+        early = "truncat" in str(exc).lower() or _ENDS_EARLY[kind](content)
         detail = f"{kind}: {type(exc).__name__}: {' '.join(str(exc).split())}"[:300]
         raise DecodeError(RejectCode.TRUNCATED if early else RejectCode.CORRUPT, detail) from exc
 
@@ -174,9 +166,12 @@ def _decoded(kind: str, content: bytes, options: DecodeOptions) -> Image.Image:
     _check_header(kind, content, options.max_pixels)
     image = _open(kind, content)
     _check_cost(image, content, options.max_pixels)
-    raw_mode = image.tile[0][3] if image.tile else None
+    codec, _, _, arguments = image.tile[0] if image.tile else ("", None, 0, "")
+    layout = arguments[0] if isinstance(arguments, tuple) else arguments  # Pillow's word for how the samples lie
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         turn = _orientation(image)
+        if image.mode == "L" and image.tag_v2.get(339) == (2,):
+            layout = "signed"
         # Pillow reads these while loading, and fails if they are damaged; nothing here needs them.
         for sub_directory in (0x8769, 0x8825, 0xA005):  # Exif, GPS, interoperability
             image.getexif().pop(sub_directory, None)
@@ -185,8 +180,23 @@ def _decoded(kind: str, content: bytes, options: DecodeOptions) -> Image.Image:
     else:
         image.load()
         turn = _orientation(image) if options.orient else 1
-    picture = _to_rgb(image, raw_mode, options.ground)
-    return picture.transpose(_TRANSPOSES[turn]) if turn != 1 else picture
+    picture = _to_rgb(image, f"{codec} {layout}", options.ground)
+    return picture.transpose(_TRANSPOSES[turn]) if turn in _TRANSPOSES else picture
+
+
+_SWITCHES = threading.RLock()
+
+
+@contextmanager
+def _switched_on(module: ModuleType, switch: str) -> Iterator[None]:
+    """Pillow takes some choices as module globals only."""
+    with _SWITCHES:
+        before = getattr(module, switch)
+        setattr(module, switch, True)
+        try:
+            yield
+        finally:
+            setattr(module, switch, before)
 
 
 class _WarningsOff:
@@ -218,7 +228,6 @@ class _WarningsOff:
 
 _PILLOW_WARNINGS_OFF = _WarningsOff()
 
-
 # -- What kind of file it is
 
 
@@ -234,73 +243,68 @@ def _kind(content: bytes) -> str:
     raise DecodeError(RejectCode.NOT_AN_IMAGE, f"begins with {content[:16]!r}")
 
 
-def _patterns(table: dict[str, bytes]) -> dict[str, re.Pattern[bytes]]:
-    return {name: re.compile(pattern, re.DOTALL) for name, pattern in table.items()}
+def _patterns(**table: bytes) -> dict[str, re.Pattern[bytes]]:
+    return {name.replace("_", " "): re.compile(pattern, re.DOTALL) for name, pattern in table.items()}
 
 
-# BMP: two letters are too few to go by, so also the four reserved zeros, or a header size that exists.
 _ALLOWED = _patterns(
-    {
-        "JPEG": rb"\xff\xd8\xff",
-        "PNG": rb"\x89PNG\r\n\x1a\n",
-        "WEBP": rb"RIFF....WEBP",
-        "GIF": rb"GIF8[79]a",
-        "TIFF": rb"II[*+]\0|MM\0[*+]|MM\*\0|II\0\*",
-        "BMP": rb"BM....(?:\0{4}|.{8}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0)",
-        "AVIF": rb".{4}ftyp(?:.{4}){0,16}?avi[fs]",
-    }
+    JPEG=rb"\xff\xd8\xff",
+    PNG=rb"\x89PNG\r\n\x1a\n",
+    WEBP=rb"RIFF....WEBP",
+    GIF=rb"GIF8[79]a",
+    TIFF=rb"II[*+]\0|MM\0[*+]|MM\*\0|II\0\*",
+    # two letters are too few to go by, so also the four reserved zeros, or a header size that exists
+    BMP=rb"BM....(?:\0{4}|.{8}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0)",
+    AVIF=rb".{4}ftyp(?:.{4}){0,16}?avi[fs]",
 )
 
 # Told apart from what is no image at all, and never opened.
 _FOREIGN = _patterns(
-    {
-        "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
-        "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
-        "JPEG XR": rb"II\xbc",
-        "HEIF": rb".{4}ftyp(?:.{4}){0,16}?(?:hei[cfmsx]|hev[cmsx]|mif1|msf1)",
-        "camera raw": rb"II(?:RO|RS|U\0)|MMOR|FUJIFILMCCD|.{4}ftypcrx |II\x1a\0\0\0HEAPCCDR",
-        "Netpbm": rb"P[1-6f]\s+(?:\d|#)|P[7F]\s",
-        "SGI": rb"\x01\xda[\0\x01][\x01\x02]",
-        "FLIC": rb".{4}[\x11\x12]\xaf.{6}\x08\0",
-        "DDS": rb"DDS ",
-        "Photoshop": rb"8BP[SB]",
-        "Windows icon": rb"\0\0[\x01\x02]\0[^\0]",
-        "Apple icon": rb"icns",
-        "PCX": rb"\x0a[\0\x02-\x05]\x01[\x01\x02\x04\x08]|\xb1\x68\xde\x3a",
-        "Blizzard texture": rb"BLP[12]",
-        "OpenEXR": rb"v/1\x01",
-        "Radiance HDR": rb"#\?R(?:ADIANC|GB)E",
-        "GIMP": rb"gimp xcf|.{20}GIMP",
-        "QOI": rb"qoif",
-        "FITS": rb"SIMPLE  =",
-        "DICOM": rb".{128}DICM",
-        "MNG": rb"[\x8a\x8b][MJ]NG\r\n",
-        "ILBM": rb"FORM....(?:ILBM|PBM )",
-        "Sun raster": rb"\x59\xa6\x6a\x95",
-        "libvips": rb"\xb6\xa6\xf2\x08|\x08\xf2\xa6\xb6",
-        "X bitmap": rb"/\* XPM \*/|#define\s+\w+_width\s",
-        "Windows metafile": rb"\xd7\xcd\xc6\x9a|\x01\0\0\0.{36} EMF",
-        "DjVu": rb"AT&TFORM",
-        "PostScript": rb"%!PS|\xc5\xd0\xd3\xc6",
-        "PDF": rb"%PDF-",
-        "SVG": rb"(?:\xef\xbb\xbf)?\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?svg[\s>]",
-        "TGA": rb".*TRUEVISION-XFILE\.\0\Z",
-    }
+    JPEG_2000=rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    JPEG_XL=rb"\0\0\0\x0cJXL |\xff\x0a",
+    JPEG_XR=rb"II\xbc",
+    HEIF=rb".{4}ftyp(?:.{4}){0,16}?(?:hei[cfmsx]|hev[cmsx]|mif1|msf1)",
+    camera_raw=rb"II(?:RO|RS|U\0)|MMOR|FUJIFILMCCD|.{4}ftypcrx |II\x1a\0\0\0HEAPCCDR",
+    Netpbm=rb"P[1-6f]\s+(?:\d|#)|P[7F]\s",
+    SGI=rb"\x01\xda[\0\x01][\x01\x02]",
+    FLIC=rb".{4}[\x11\x12]\xaf.{6}\x08\0",
+    DDS=rb"DDS ",
+    Photoshop=rb"8BP[SB]",
+    Windows_icon=rb"\0\0[\x01\x02]\0[^\0]",
+    Apple_icon=rb"icns",
+    PCX=rb"\x0a[\0\x02-\x05]\x01[\x01\x02\x04\x08]|\xb1\x68\xde\x3a",
+    Blizzard_texture=rb"BLP[12]",
+    OpenEXR=rb"v/1\x01",
+    Radiance_HDR=rb"#\?R(?:ADIANC|GB)E",
+    GIMP=rb"gimp xcf|.{20}GIMP",
+    QOI=rb"qoif",
+    FITS=rb"SIMPLE  =",
+    DICOM=rb".{128}DICM",
+    MNG=rb"[\x8a\x8b][MJ]NG\r\n",
+    ILBM=rb"FORM....(?:ILBM|PBM )",
+    Sun_raster=rb"\x59\xa6\x6a\x95",
+    libvips=rb"\xb6\xa6\xf2\x08|\x08\xf2\xa6\xb6",
+    X_bitmap=rb"/\* XPM \*/|#define\s+\w+_width\s",
+    Windows_metafile=rb"\xd7\xcd\xc6\x9a|\x01\0\0\0.{36} EMF",
+    DjVu=rb"AT&TFORM",
+    PostScript=rb"%!PS|\xc5\xd0\xd3\xc6",
+    PDF=rb"%PDF-",
+    SVG=rb"(?:\xef\xbb\xbf)?\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?svg[\s>]",
+    TGA=rb".*TRUEVISION-XFILE\.\0\Z",
 )
-
 
 # -- Limits, read from headers
 
 
 def _check_header(kind: str, content: bytes, max_pixels: int) -> None:
-    """What must be known before Pillow opens the file: its plugins take memory, or seconds, in opening."""
+    """What must be known before Pillow opens the file, as some plugins take memory, or seconds, in opening."""
     if kind == "WEBP":
         if content[12:16] == b"VP8X":
             _check_pixels(1 + _uint(content[24:27]), 1 + _uint(content[27:30]), max_pixels)
         elif content[12:16] == b"VP8L":
             bits = _uint(content[21:25])
             _check_pixels(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), max_pixels)
-        elif content[23:26] == b"\x9d\x01\x2a":
+        elif content[12:16] == b"VP8 ":
             _check_pixels(_uint(content[26:28]) & 0x3FFF, _uint(content[28:30]) & 0x3FFF, max_pixels)
     elif kind == "AVIF":
         for box in re.finditer(rb"ispe.{4}(.{4})(.{4})", content, re.DOTALL):  # of the picture and of its tiles
@@ -309,11 +313,11 @@ def _check_header(kind: str, content: bytes, max_pixels: int) -> None:
         if content[14:18] != b"\x0c\0\0\0" and content[21:22] >= b"\x80":
             raise DecodeError(RejectCode.CORRUPT, "BMP: its width is negative")
     elif kind == "TIFF":
-        strips = max((entry.values for entry in _tiff_entries(content) if entry.tag in (273, 324)), default=0)
-        if strips > 200_000:
-            raise DecodeError(RejectCode.CORRUPT, f"TIFF: in {strips:,} strips or tiles")
+        directory = _tiff_directory(content)
+        if any(directory[tag][0] > 200_000 for tag in (273, 324) if tag in directory):
+            raise DecodeError(RejectCode.CORRUPT, "TIFF: in more than 200,000 strips or tiles")  # 10 us each
     # Each of these may unpack to 1 MiB in PNG, or is copied with all before it in JPEG: ms apiece, and files have few.
-    if sum(map(content.count, _FLOODS.get(kind, ()))) > 200:
+    if len(content) > 2**17 and sum(map(content.count, _FLOODS.get(kind, ()))) > 200:
         raise DecodeError(RejectCode.CORRUPT, f"{kind}: flooded with metadata")
 
 
@@ -326,27 +330,27 @@ def _check_pixels(width: int, height: int, max_pixels: int, what: str = "") -> N
 
 
 def _check_cost(image: Image.Image, content: bytes, max_pixels: int) -> None:
-    """The pixel limit, once the file is open, and what costs more than its pixels say."""
+    """The pixel limit, now that the file is open; and a lower one for what costs more than its pixels say."""
     width, height = image.size
     _check_pixels(width, height, max_pixels)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        # one tile may be far larger than the picture
         tile_width, tile_height = image.tag_v2.get(322), image.tag_v2.get(323)
         if isinstance(tile_width, int) and isinstance(tile_height, int):
             _check_pixels(tile_width, tile_height, max_pixels, " in one tile")
     elif image.format == "BMP" and image.info.get("compression") in (1, 2):
-        _check_pixels(width, height, max_pixels // 4, " run-length encoded")  # decoded in Python: 70 to 270 ns a pixel
+        # decoded in Python, 70 to 270 ns a pixel
+        _check_pixels(width, height, max_pixels // 4, " run-length encoded")
     elif image.format in ("JPEG", "MPO") and width * height * len(content) > 500 * max_pixels:
-        # Every scan passes over all pixels, 1 ns each, and a scan can be as short as 14 bytes; cameras write up to 12.
+        # Every scan passes over all pixels, 1 ns each, and a scan can be as short as 14 bytes. Cameras write up to 12.
         scans = content.count(b"\xff\xda")
-        _check_pixels(width, height, 40 * max_pixels // max(scans, 1), f" in {scans} scans")
+        _check_pixels(width, height, 40 * max_pixels // max(scans, 40), f" in {scans} scans")
 
 
 def _uint(little_endian: bytes) -> int:
     return int.from_bytes(little_endian, "little")
 
 
-# -- Opening, and why it did not work
+# -- Opening, and whether a file that failed ends early
 
 
 class _MeteredBytes(io.BytesIO):
@@ -374,9 +378,7 @@ def _open(kind: str, content: bytes) -> ImageFile.ImageFile:
                 content = re.sub(block, lambda name: bytes(len(name[0])), content)
                 try:
                     return _open_once(kind, content)
-                except (DecodeError, Image.DecompressionBombError):
-                    raise
-                except Exception:  # noqa: BLE001, S110  # the first failure tells more
+                except Exception:  # the first failure tells more
                     pass
         raise
 
@@ -384,88 +386,91 @@ def _open(kind: str, content: bytes) -> ImageFile.ImageFile:
 def _open_once(kind: str, content: bytes) -> ImageFile.ImageFile:
     stream = io.BytesIO(content) if len(content) < 2**20 or kind == "BMP" else _MeteredBytes(content)
     try:
+        if kind == "TIFF" and _tiff_in_planes(content):
+            # Pillow's own reader takes samples in planes for 8 bits each, whatever they are; libtiff knows better
+            with _switched_on(TiffImagePlugin, "READ_LIBTIFF"):
+                return Image.open(stream, formats=(kind,))
         return Image.open(stream, formats=(kind,))
     except UnidentifiedImageError:
         Image.OPEN[kind][0](io.BytesIO(content), "")  # Pillow keeps the reason to itself; the plugin has it
         raise
 
 
-def _ends_early(kind: str, content: bytes) -> bool:
-    """Whether a file that could not be decoded ends before its own structure says."""
-    match kind:
-        case "JPEG":  # no end-of-image after the last start-of-scan
-            return content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda")
-        case "GIF":
-            return not content.rstrip(b"\0").endswith(b";")
-        case "WEBP":
-            return 8 + _uint(content[4:8]) > len(content)
-        case "BMP":
-            return _uint(content[2:6]) > len(content)
-        case "TIFF":
-            return _tiff_end(content) > len(content)
-    # PNG's chunks are led by their size and name, AVIF's boxes too, but there the size counts these eight bytes as well.
-    position, extra = (8, 12) if kind == "PNG" else (0, 0)
+# Whether a file that could not be decoded ends before its own structure says.
+_ENDS_EARLY: dict[str, Callable[[bytes], bool]] = {
+    # no end-of-image after the last start-of-scan
+    "JPEG": lambda content: content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda"),
+    # chunks: size, name, that many bytes, checksum
+    "PNG": lambda content: _walk_ends_early(content, 8, 12),
+    "WEBP": lambda content: 8 + _uint(content[4:8]) > len(content),
+    "GIF": lambda content: not content.rstrip(b"\0").endswith(b";"),
+    "TIFF": lambda content: _tiff_end(content) > len(content),
+    "BMP": lambda content: _uint(content[2:6]) > len(content),
+    # boxes: size of the whole, name
+    "AVIF": lambda content: _walk_ends_early(content, 0, 0),
+}
+
+
+def _walk_ends_early(content: bytes, position: int, overhead: int) -> bool:
     for _ in range(100_000):
-        head = content[position : position + 8]
-        size = int.from_bytes(head[:4]) + extra
-        if len(head) == 8 and (size < 8 or head[4:] == b"IEND" or not head[4:].isalpha()):
-            break
-        position += size
-        if position > len(content) or len(head) < 8:
+        size, name = int.from_bytes(content[position : position + 4]), content[position + 4 : position + 8]
+        if name == b"IEND" or size + overhead < 8 or not name.isalnum():
+            return overhead > 0 and len(name) < 4
+        position += size + overhead
+        if position > len(content):
             return True
     return False
 
 
-class _TiffEntry(NamedTuple):
-    """Of a directory: where its values stand, or ought to."""
+def _tiff_directory(content: bytes) -> dict[int, tuple[int, str, int]]:
+    """Tag -> how many values, their layout, and where they are or should be; 0 is the first directory itself.
 
-    tag: int
-    values: int
-    layout: str
-    position: int
-
-
-def _tiff_entries(content: bytes) -> Iterator[_TiffEntry]:
-    """The first directory, as far as it goes, led by an entry of tag 0 for the directory itself. (TIFF 6.0, section 2;
-    BigTIFF has 43 for 42, and 8 bytes for 4)"""
+    As far as it can be read (TIFF 6.0, section 2; BigTIFF has 43 for 42, and 8 bytes for 4).
+    """
     order = "<" if content[:1] == b"I" else ">"
-    header, counted, entry, inline = ("8xQ", "Q", "HHQ8s", 8) if 43 in content[2:4] else ("4xL", "H", "HHL4s", 4)
+    count, word, size = ("Q", "Q", 8) if 43 in content[2:4] else ("H", "L", 4)
+    step = 4 + 2 * size
+    directory = {0: (1, order + "B", len(content))}
     try:
-        (start,) = struct.unpack_from(order + header, content)
-        (entries,) = struct.unpack_from(order + counted, content, start)
-        start += struct.calcsize(order + counted)
-        step = struct.calcsize(order + entry)
-        yield _TiffEntry(0, entries * step, "B", start)
-        for position in range(start, start + step * min(entries, 65_535), step):
-            tag, kind, count, value = struct.unpack_from(order + entry, content, position)
+        (start,) = struct.unpack_from(order + word, content, size)
+        (entries,) = struct.unpack_from(order + count, content, start)
+        start += struct.calcsize(order + count)
+        directory[0] = (min(entries, 65_535) * step, order + "B", start)
+        for position in range(start, start + directory[0][0], step):
+            tag, kind, values = struct.unpack_from(order + "HH" + word, content, position)
             layout = order + _TIFF_LAYOUTS.get(kind, "B")
-            if count * struct.calcsize(layout) <= inline:
-                yield _TiffEntry(tag, count, layout, position + step - inline)
-            else:
-                yield _TiffEntry(tag, count, layout, struct.unpack(order + ("Q" if inline == 8 else "L"), value)[0])
-    except struct.error:
-        yield _TiffEntry(0, 1, "B", len(content))
+            at = position + step - size
+            if values * struct.calcsize(layout) > size:
+                (at,) = struct.unpack_from(order + word, content, at)
+            directory[tag] = max((values, layout, at), directory.get(tag, (0, "", 0)))
+    except (struct.error, OverflowError):
+        pass
+    return directory
 
 
 _TIFF_LAYOUTS = {3: "H", 4: "L", 5: "Q", 8: "H", 9: "L", 10: "Q", 11: "L", 12: "Q", 13: "L", 16: "Q", 17: "Q", 18: "Q"}
 
 
+def _tiff_in_planes(content: bytes) -> bool:
+    values, layout, at = _tiff_directory(content).get(284, (0, "", 0))
+    return values == 1 and struct.unpack_from(layout, content, at) == (2,)
+
+
 def _tiff_end(content: bytes) -> int:
-    """Where the first picture of a TIFF ends by its directory."""
-    entries = {entry.tag: entry for entry in _tiff_entries(content)}
-    end = max(entry.position + entry.values * struct.calcsize(entry.layout) for entry in entries.values())
-    for offsets, sizes in ((273, 279), (324, 325)):
-        if end <= len(content) and offsets in entries and sizes in entries:
-            starts, lengths = (
-                struct.unpack_from(f"{e.layout[0]}{e.values}{e.layout[1]}", content, e.position)
-                for e in (entries[offsets], entries[sizes])
+    """Where the first picture of a TIFF ends, going by its directory."""
+    directory = _tiff_directory(content)
+    end = max(at + values * struct.calcsize(layout) for values, layout, at in directory.values())
+    for tags in ((273, 279), (324, 325)):  # where the strips or tiles are, and how many bytes each
+        if end <= len(content) and directory.keys() >= set(tags):
+            starts, sizes = (
+                struct.unpack_from(f"{layout[0]}{values}{layout[1]}", content, at)
+                for values, layout, at in map(directory.__getitem__, tags)
             )
-            end = max([end, *map(sum, zip(starts, lengths, strict=False))])
+            end = max(end, *map(sum, zip(starts, sizes, strict=False)), 0)
     return end
 
 
-# -- Orientation
-
+# -- Orientation and colour
 
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -476,6 +481,7 @@ _TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_EXIF_KEYS = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
 
 
 def _orientation(image: Image.Image) -> int:
@@ -484,48 +490,32 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         orientation = image.getexif().get(274)
-    except Exception:  # noqa: BLE001  # a damaged EXIF block must not cost the picture
+    except Exception:  # a damaged EXIF block must not cost the picture
         return 1
     return orientation if isinstance(orientation, int) and orientation in _TRANSPOSES else 1
 
 
-_EXIF_KEYS = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
-
-
-# -- Colour
-
-
-def _to_rgb(image: Image.Image, raw_mode: Any, ground: tuple[int, int, int]) -> Image.Image:
-    """Any mode to RGB. ``raw_mode`` is Pillow's word for how the samples lay in the file."""
+def _to_rgb(image: Image.Image, layout: str, ground: tuple[int, int, int]) -> Image.Image:
+    """Any mode to RGB. ``layout`` is Pillow's codec and raw mode: how the samples lie in the file."""
     key = image.info.get("transparency")
     if image.mode == "RGB" and key is None:
         return image
     if image.mode == "LAB":
         return _lab_to_srgb().apply(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _deep_grey(image, key)
+    if image.mode.startswith("I") or image.mode == "F" or layout in _SAMPLES:
+        image = _deep_grey(image, layout, key)
     elif image.mode == "La":
         image = image.convert("LA")  # Pillow knows no way from here to RGBA
-    elif image.mode in ("L", "RGB") and key is not None:
-        image.info["transparency"] = _key_in_8_bits(key, raw_mode)
+    elif isinstance(key, int) and layout in ("zip L;2", "zip L;4"):  # PNG gives its transparent colour in its own depth
+        image.info["transparency"] = key * {"zip L;2": 85, "zip L;4": 17}[layout]
+    elif isinstance(key, tuple) and layout == "zip RGB;16B":
+        image.info["transparency"] = tuple(sample >> 8 for sample in key)
     if not image.has_transparency_data:
         return image.convert("RGB")
-    picture = image.convert("RGBA")
+    picture = image if image.mode == "RGBA" else image.convert("RGBA")
     grounded = Image.new("RGB", picture.size, ground)
     grounded.paste(picture, mask=picture)  # rounds (colour * alpha + ground * (255 - alpha)) / 255 to nearest
     return grounded
-
-
-def _key_in_8_bits(key: Any, raw_mode: Any) -> Any:
-    """PNG's transparent colour (tRNS), given in the file's depth, for samples that Pillow has brought to 8 bits."""
-    match raw_mode:
-        case "L;2":
-            return (key & 3) * 85
-        case "L;4":
-            return (key & 15) * 17
-        case "RGB;16B":
-            return tuple(sample >> 8 for sample in key)
-    return key
 
 
 @lru_cache(maxsize=1)
@@ -534,49 +524,60 @@ def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
     return ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
 
 
-def _deep_grey(image: Image.Image, key: int | None) -> Image.Image:
-    """Grey of more than 8 bits, whole or float, to mode L, or LA if one value is transparent.
+# Samples that Pillow reads as what they are not: its codec and raw mode -> the type it made of them, and the right one.
+_SAMPLES = {
+    "raw I;32N": ("i4", "u4"),
+    "libtiff I;32N": ("i4", "u4"),
+    "libtiff I;32BS": ("i4", ">i4"),  # libtiff has swapped the bytes already, and Pillow swaps them back
+    "libtiff I;16BS": ("i2", ">i2"),
+    "libtiff F;32BF": ("f4", ">f4"),
+    "raw signed": ("u1", "i1"),
+    "libtiff signed": ("u1", "i1"),
+}
+
+
+def _deep_grey(image: Image.Image, layout: str, key: Any) -> Image.Image:
+    """Grey of more than 8 bits, whole or float, to mode L, or LA where one value is transparent.
 
     Scaled linearly, rounded to nearest. What is white: 65535 for unsigned 16 bits, 4095 for 12. Files of wider numbers
     do not say, so it goes by the values: floats within 0..1, and whole numbers within 0..255 or 0..65535, keep that
     scale; anything else is stretched from its least value to its greatest. NaN is black.
     """
-    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
-    unsigned = image.mode == "I" and tags.get(339, (1,)) == (1,) and tags.get(258) == (32,)
     if image.mode.startswith("I;16"):
-        black, white = 0.0, 4095.0 if tags.get(258) == (12,) else 65535.0
+        black, white = 0.0, 4095.0 if layout.endswith("I;12") else 65535.0
     else:
-        black, white = _value_range(image, unsigned)
+        black, white = _value_range(image, layout)
     scale = 255 / (white - black) if white > black else 0.0
     grey = np.empty((image.height, image.width), np.uint8)
-    for top, band in _bands(image, unsigned):
+    opaque = np.empty_like(grey)
+    for top, band in _bands(image, layout):
         values = np.nan_to_num(band.astype(np.float64), nan=black, posinf=white, neginf=black)
         grey[top : top + len(band)] = np.clip((values - black) * scale + 0.5, 0, 255)
-    if tags.get(262) == 0:  # white is zero; Pillow turns that round for 8 bits and fewer only
-        np.subtract(255, grey, out=grey)
+        if key is not None:
+            opaque[top : top + len(band)] = np.where(band == key, 0, 255)
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0:
+        np.subtract(255, grey, out=grey)  # white is zero; Pillow turns that round for 8 bits and fewer only
     picture = Image.fromarray(grey)
-    if key is not None:
-        opaque = np.concatenate([band != key for _, band in _bands(image, unsigned)])
-        picture.putalpha(Image.fromarray(opaque))
-    return picture
+    return picture if key is None else Image.merge("LA", (picture, Image.fromarray(opaque)))
 
 
-def _bands(image: Image.Image, unsigned: bool) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Rows by the megapixel, so that a large picture's float64 values never stand in memory together."""
-    rows = max(1, 2**20 // image.width)
-    for top in range(0, image.height, rows):
-        band = np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
-        yield top, band.view(np.uint32) if unsigned else band
-
-
-def _value_range(image: Image.Image, unsigned: bool) -> tuple[float, float]:
+def _value_range(image: Image.Image, layout: str) -> tuple[float, float]:
     """The values that are to be black and white."""
     least, greatest = np.inf, -np.inf
-    for _, band in _bands(image, unsigned):
+    for _, band in _bands(image, layout):
         finite = band[np.isfinite(band)]
-        least = min(least, finite.min(initial=least))
-        greatest = max(greatest, finite.max(initial=greatest))
+        if finite.size:
+            least, greatest = min(least, float(finite.min())), max(greatest, float(finite.max()))
     for white in (1.0,) if image.mode == "F" else (255.0, 65535.0):
         if least >= 0 and greatest <= white:
             return 0.0, white
-    return float(least), float(greatest)
+    return least, greatest
+
+
+def _bands(image: Image.Image, layout: str) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Rows by the megapixel, so that a large picture's float64 values never stand in memory together."""
+    made, meant = _SAMPLES.get(layout, ("", ""))
+    rows = max(1, 2**20 // image.width)
+    for top in range(0, image.height, rows):
+        band = np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+        yield top, band.astype(made).view(meant) if made else band

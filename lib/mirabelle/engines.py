@@ -79,6 +79,7 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,
         }
         compiled = core.compile_model(model, "CPU", settings)
+        self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._request = compiled.create_infer_request()
         self._output = compiled.output(0)
 
@@ -109,8 +110,8 @@ class KerasEngine:
 def normalise(pixels: Pixels, normalisation: Normalisation) -> npt.NDArray[np.float32]:
     """``(x / scale - mean) / std`` in float32, channels reversed first where asked; a new array."""
     values = pixels[..., ::-1] if normalisation.reverse_channels else pixels
-    mean, std = np.float32(normalisation.mean), np.float32(normalisation.std)
-    return (values.astype(np.float32) / np.float32(normalisation.scale) - mean) / std
+    mean, std = np.array(normalisation.mean, np.float32), np.array(normalisation.std, np.float32)
+    return np.asarray((values.astype(np.float32) / np.float32(normalisation.scale) - mean) / std)
 
 
 def native_precisions() -> list[Precision]:

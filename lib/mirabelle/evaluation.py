@@ -95,9 +95,7 @@ def confused_pairs(confusion: Ints, most: int) -> list[tuple[int, int, int]]:
     return [pair for pair in pairs if pair[2]]
 
 
-def hold_out(
-    labels: Sequence[str], groups: Sequence[str] | None, share: float, seed: int
-) -> npt.NDArray[np.bool_]:
+def hold_out(labels: Sequence[str], groups: Sequence[str] | None, share: float, seed: int) -> npt.NDArray[np.bool_]:
     """Choose which rows to hold out, each class in its proportion, and no group on both sides.
 
     Args:

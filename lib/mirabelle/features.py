@@ -121,7 +121,13 @@ class FeatureTable:
         return sorted(found, key=lambda chunk: (chunk.run, chunk.number))
 
     def commit(
-        self, run: str, number: int, images: int, changed: int, labels: Sequence[str], limits: DecodeOptions,
+        self,
+        run: str,
+        number: int,
+        images: int,
+        changed: int,
+        labels: Sequence[str],
+        limits: DecodeOptions,
         reports: Sequence[TaskReport],
     ) -> Chunk:
         """Check a chunk's staged files and make them visible, all at one moment.
@@ -141,11 +147,18 @@ class FeatureTable:
         model_rows = sum(r.model_rows for r in reports)
         if embedded + rejected != images or not embedded <= model_rows <= images:
             raise RunFailed(
-                f"chunk {number}: {images} images went in, {embedded} were embedded and {rejected} rejected, and the network"
-                f" ran on {model_rows}; the chunk is not committed"
+                f"chunk {number}: {images} images went in, {embedded} were embedded and {rejected} rejected, the"
+                f" network ran on {model_rows}; the chunk is not committed"
             )
         chunk = Chunk(
-            run, number, embedded, rejected, model_rows, changed, tuple(labels), self.embedding.fingerprint,
+            run,
+            number,
+            embedded,
+            rejected,
+            model_rows,
+            changed,
+            tuple(labels),
+            self.embedding.fingerprint,
             reject_policy(limits),
         )
         staging = self.staging_folder(run, number)
@@ -163,7 +176,7 @@ class FeatureTable:
         return chunk
 
     def clean(self) -> int:
-        """Remove what killed runs left: staged files, and rejects whose chunk has no marker. Returns folders removed."""
+        """Remove what killed runs left: staged files, rejects whose chunk has no marker. Returns folders removed."""
         removed = 0
         if self._store.exists(join(self._output, STAGING)):
             self._store.remove(join(self._output, STAGING))
@@ -185,7 +198,10 @@ class FeatureTable:
         compared = [c for c in listing.column_names if c != schema.PATH]
         rows = {row[schema.PATH]: row for row in self._done_features().to_pylist()}
         rejects = {row[schema.PATH]: row for row in self._done_rejects(limits).to_pylist()}
-        new, changed, unchanged, still_rejected = [], [], [], 0
+        new: list[int] = []
+        changed: list[int] = []
+        unchanged: list[int] = []
+        still_rejected = 0
         for position, image in enumerate(listing.to_pylist()):
             path = image[schema.PATH]
             row, reject = rows.get(path), rejects.get(path)
@@ -197,8 +213,13 @@ class FeatureTable:
             else:
                 (new if row is None else changed).append(position)
         listed = set(listing[schema.PATH].to_pylist())
-        positions = (np.array(p, dtype=np.int64) for p in (new, changed, unchanged))
-        return Difference(*positions, still_rejected, len(rows.keys() - listed))
+        return Difference(
+            np.array(new, np.int64),
+            np.array(changed, np.int64),
+            np.array(unchanged, np.int64),
+            still_rejected,
+            len(rows.keys() - listed),
+        )
 
     def read_rejects(self) -> pa.Table:
         """Every committed reject, the newest row of each path, less the paths that got features later."""

@@ -36,8 +36,16 @@ def show_output(target: str) -> str:
     store = open_store(output)
     manifests = read_manifests(store, output) if store.exists(output) else []
     if not manifests:
-        raise OutputError(f"{target} is neither an output of Mirabelle nor a backbone; `mirabelle inspect --backbones` lists those")
-    parts = [_table(f"Runs in {output}", ("run", "command", "status", "embedded", "rejected", "unchanged", "images/s", "seconds"), (_run_row(m) for m in manifests))]
+        raise OutputError(
+            f"{target} is neither an output of Mirabelle nor a backbone; `mirabelle inspect --backbones` lists those"
+        )
+    parts = [
+        _table(
+            f"Runs in {output}",
+            ("run", "command", "status", "embedded", "rejected", "unchanged", "images/s", "seconds"),
+            (_run_row(m) for m in manifests),
+        )
+    ]
     by_fingerprint = {m["fingerprint"]: m["embedding"] for m in manifests if m.get("embedding")}
     parts += [_show_table(FeatureTable(store, output, Embedding.from_json(facts))) for facts in by_fingerprint.values()]
     return "\n".join(parts)
@@ -59,7 +67,7 @@ def show_backbone(config: Config) -> str:
     )
     return (
         f"{listed}\nparameters: {total:,}\nfeatures: {headless.output.shape[-1]:,} ({config.backbone.layer or row.layer},"
-        f" {config.backbone.pooling})\nnormalisation: {row.normalisation}\nlicence of the ImageNet weights: {row.licence}"
+        f" {config.backbone.pooling})\nnormalisation: {row.normalisation}\nlicence: {row.licence}"
     )
 
 
@@ -103,12 +111,18 @@ def diagnose(config: Config) -> str:
         lines.append(f"Spark {spark.version} at {spark.sparkContext.master}")
         preflight = run_preflight(spark, config)
     for worker in preflight.workers:
-        lines.append(f"workers on {worker.host}: Python {worker.python}, {worker.cores} cores, {worker.cpu}, {' and '.join(worker.precisions)}")
-    lines.append(f"{preflight.slots} tasks at once, {preflight.threads} engine thread each, precision {preflight.precision}")
+        lines.append(
+            f"workers on {worker.host}: Python {worker.python}, {worker.cores} cores, {worker.cpu},"
+            f" {' and '.join(worker.precisions)}"
+        )
+    lines.append(
+        f"{preflight.slots} tasks at once, {preflight.threads} engine thread each, precision {preflight.precision}"
+    )
     lines += [f"warning: {warning}" for warning in preflight.warnings]
     try:
         ready = networks.is_cached(config, preflight.precision)
-        lines.append(f"{config.backbone.name} ({config.backbone.weights}): {'converted and in the cache' if ready else 'to be built at the first run'}")
+        state = "converted and in the cache" if ready else "to be built at the first run"
+        lines.append(f"{config.backbone.name} ({config.backbone.weights}): {state}")
     except UserError as error:
         lines.append(f"warning: {error}")
     return "\n".join([*lines, "all that a run needs is there"])
@@ -116,7 +130,10 @@ def diagnose(config: Config) -> str:
 
 def explain_config() -> str:
     """Every key with its type, default and meaning."""
-    return "\n\n".join(f"{name}  ({kind}; {default if default == 'required' else f'default {default}'})\n    {meaning}" for name, kind, default, meaning in keys())
+    return "\n\n".join(
+        f"{name}  ({kind}; {default if default == 'required' else f'default {default}'})\n    {meaning}"
+        for name, kind, default, meaning in keys()
+    )
 
 
 def show_config(config: Config) -> str:
@@ -130,7 +147,8 @@ def _show_table(table: FeatureTable) -> str:
     chunks = table.chunks()
     embedded, rejected = sum(c.embedded for c in chunks), sum(c.rejected for c in chunks)
     lineage = yaml.safe_dump(table.embedding.to_json(), sort_keys=False).rstrip()
-    text = f"{table.embedding.folder}: {embedded:,} rows of features and {rejected:,} of rejects in {len(chunks)} chunks\n\n{lineage}\n"
+    counted = f"{embedded:,} rows of features and {rejected:,} of rejects in {len(chunks)} chunks"
+    text = f"{table.embedding.folder}: {counted}\n\n{lineage}\n"
     first = next((c for c in chunks if c.embedded), None)
     if first is None:
         return text
@@ -151,8 +169,14 @@ def _run_row(manifest: dict[str, Any]) -> tuple[object, ...]:
     counts = manifest.get("counts", {})
     speed = manifest.get("images_per_second")
     return (
-        manifest["run_id"], manifest["command"], manifest["status"], counts.get("embedded", ""), counts.get("rejected", ""),
-        counts.get("unchanged", ""), speed if speed is not None else "", manifest.get("seconds_total", ""),
+        manifest["run_id"],
+        manifest["command"],
+        manifest["status"],
+        counts.get("embedded", ""),
+        counts.get("rejected", ""),
+        counts.get("unchanged", ""),
+        speed if speed is not None else "",
+        manifest.get("seconds_total", ""),
     )
 
 

@@ -35,7 +35,7 @@ class Listing:
     @property
     def extra_labels(self) -> list[str]:
         """Label columns beyond ``label`` and ``split``."""
-        return self.table.column_names[len(schema.listing_schema()) :]
+        return list(self.table.column_names[len(schema.listing_schema()) :])
 
 
 def list_images(
@@ -113,9 +113,7 @@ def compile_layout(layout: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-def join_labels(
-    listing: Listing, table_path: str, root: str, key: str | None, label: str, split: str
-) -> Listing:
+def join_labels(listing: Listing, table_path: str, root: str, key: str | None, label: str, split: str) -> Listing:
     """Take labels from a table instead of the path.
 
     The key column holds paths below the root, whole paths, or bare file names; the first form that any row fits is
@@ -135,8 +133,10 @@ def join_labels(
     table = _read_table(table_path)
     key = key or next((k for k in TABLE_KEYS if k in table.column_names), "")
     if key not in table.column_names:
-        raise ListingError(f"{table_path} has no column {key or ' or '.join(TABLE_KEYS)}; set labels.key to one of"
-                           f" {table.column_names}")
+        raise ListingError(
+            f"{table_path} has no column {key or ' or '.join(TABLE_KEYS)}; set labels.key to one of"
+            f" {table.column_names}"
+        )
     renamed = {label: schema.LABEL, split: schema.SPLIT}
     wanted = {renamed.get(c, c): table[c].cast(pa.string()) for c in table.column_names if c != key}
     taken = sorted(set(wanted) & schema.RESERVED)
@@ -188,16 +188,21 @@ def _match_keys(keys: pa.ChunkedArray, paths: pa.ChunkedArray, root: str, table_
 
 def _read_table(path: str) -> pa.Table:
     """A CSV or Parquet file, told apart by its first bytes."""
-    import pyarrow.csv
+    import pandas as pd
     import pyarrow.parquet
 
     try:
         with open(path, "rb") as file:
             is_parquet = file.read(4) == b"PAR1"
-        table = pyarrow.parquet.read_table(path) if is_parquet else pyarrow.csv.read_csv(path)
+        if is_parquet:
+            table = pyarrow.parquet.read_table(path)
+        else:
+            # All as text: a label may be 007, or NA for Namibia.
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+            table = pa.Table.from_pandas(frame, preserve_index=False)
     except OSError as error:
         raise ListingError(f"cannot read labels.table {path}: {error.strerror or error}") from error
-    except pa.ArrowInvalid as error:
+    except (ValueError, pa.ArrowInvalid) as error:
         raise ListingError(f"labels.table {path} is neither CSV nor Parquet: {str(error).splitlines()[0]}") from error
     if table.num_rows == 0:
         raise ListingError(f"labels.table {path} has no rows")
@@ -205,9 +210,5 @@ def _read_table(path: str) -> pa.Table:
 
 
 def _text(path: str) -> str:
-    """A path fit for UTF-8 columns, or a clear refusal."""
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise ListingError(f"the file name {path!r} is not UTF-8; rename it, or leave it out by images.exclude") from error
-    return path
+    """A path fit for a column of text; one that is not UTF-8 has its odd bytes spelt out, and ends as a reject."""
+    return path.encode("utf-8", "backslashreplace").decode()

@@ -123,7 +123,8 @@ def _build(config: Config, key: dict[str, Any], folder: Path) -> None:
         keras = backbones.import_keras()
     except ImportError as error:
         raise PreflightError(
-            f"building a network needs Keras on the driver, and it cannot be imported ({error}); install mirabelle[keras]"
+            f"building a network needs Keras on the driver, and it cannot be imported ({error}); install"
+            " mirabelle[keras]"
         ) from error
     row = backbones.find(config.backbone.name)
     policy = "mixed_bfloat16" if key["policy"] == "bf16" else "float32"

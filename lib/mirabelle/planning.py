@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ def plan_chunks(images: int, chunk_images: int) -> list[range]:
     """Cut ``images`` rows into chunks of nearly one size, none above ``chunk_images``."""
     chunks = -(-images // chunk_images)
     bounds = [round(i * images / chunks) for i in range(chunks + 1)] if chunks else [0]
-    return [range(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [range(a, b) for a, b in pairwise(bounds)]
 
 
 def plan_tasks(size_bytes: npt.NDArray[np.int64], slots: int, task_images: int) -> list[npt.NDArray[np.int64]]:

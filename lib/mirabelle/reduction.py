@@ -84,7 +84,7 @@ class Projection:
     @property
     def explained_variance_ratio(self) -> Matrix:
         """Each component's share of all variance."""
-        return self.explained_variance / self.explained_variance.sum()
+        return np.asarray(self.explained_variance / self.explained_variance.sum())
 
     def apply(self, rows: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """(n, width) to float32 (n, k)."""
@@ -133,7 +133,8 @@ def fit(moments: Moments, variance: float, components: int | None = None) -> Pro
         components = fewest_components(explained, variance)
     elif components > available:
         raise TrainingError(
-            f"reduce.components is {components}, but {moments.count} rows of {len(moments.mean)} features have {available}"
+            f"reduce.components is {components}, but {moments.count} rows of {len(moments.mean)} features have only"
+            f" {available}"
         )
     axes = vectors[:, ::-1][:, :components].T
     strongest = axes[np.arange(components), np.abs(axes).argmax(axis=1)]
@@ -144,4 +145,4 @@ def fewest_components(explained_variance: Matrix, variance: float) -> int:
     """The fewest leading components whose share of variance reaches ``variance``."""
     share = np.cumsum(explained_variance) / explained_variance.sum()
     # Without the slack, variance 1.0 could ask for one component more than there is.
-    return int(min(np.searchsorted(share, variance - 1e-12) + 1, len(share)))
+    return min(int(np.searchsorted(share, variance - 1e-12)) + 1, len(share))

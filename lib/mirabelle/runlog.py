@@ -40,8 +40,8 @@ class RunLog:
             config: as resolved, secrets masked.
         """
         self._store = store
-        self._path_of = lambda run_id: join(output, "runs", f"{run_id}.json")
         self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+        self._path = join(output, "runs", f"{self.run_id}.json")
         self._started = time.perf_counter()
         self.manifest: dict[str, Any] = {
             "run_id": self.run_id,
@@ -59,7 +59,7 @@ class RunLog:
     def write(self) -> None:
         """Put the manifest, as it stands, where it belongs."""
         text = json.dumps(self.manifest, indent=2, default=str)
-        self._store.write(self._path_of(self.run_id), text.encode())
+        self._store.write(self._path, text.encode())
 
     def update(self, **facts: Any) -> None:
         """Set top-level entries."""
@@ -111,7 +111,11 @@ def _git_revision() -> str | None:
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=True,
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

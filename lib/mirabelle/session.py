@@ -49,7 +49,9 @@ def open_session(settings: Mapping[str, object]) -> Iterator[SparkSession]:
         from pyspark import SparkConf
         from pyspark.sql import SparkSession
     except ImportError as error:
-        raise PreflightError(f"pyspark cannot be imported ({error}); install mirabelle[spark], or use spark-submit") from error
+        raise PreflightError(
+            f"pyspark cannot be imported ({error}); install mirabelle[spark], or use spark-submit"
+        ) from error
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     wanted = {**NEEDED, **{key: _text(value) for key, value in settings.items()}}
     if not submitted:
@@ -64,7 +66,9 @@ def open_session(settings: Mapping[str, object]) -> Iterator[SparkSession]:
         spark = SparkSession.builder.config(conf=conf).getOrCreate()
     except Exception as error:  # py4j and pyspark raise many kinds here; all mean that Spark is not to be had
         reason = str(error).strip().splitlines()[0][:200]
-        raise PreflightError(f"Spark does not start: {reason}; check spark.master and the spark part of the configuration") from error
+        raise PreflightError(
+            f"Spark does not start: {reason}; check spark.master and the spark part of the configuration"
+        ) from error
     if submitted and not conf.contains("spark.log.level"):
         spark.sparkContext.setLogLevel("ERROR")
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -74,7 +75,9 @@ class DiskStore:
                 with os.scandir(folder) as found:
                     entries = list(found)
             except OSError as error:
-                raise ListingError(f"cannot list {folder}: {error.strerror}; mend its permissions, or exclude it") from error
+                raise ListingError(
+                    f"cannot list {folder}: {error.strerror}; mend its permissions, or exclude it"
+                ) from error
             for entry in entries:
                 if entry.is_dir():
                     pending.append(entry.path)
@@ -115,7 +118,8 @@ class DiskStore:
                 os.fsync(file.fileno())
             os.replace(beside, path)
         except OSError as error:
-            Path(beside).unlink(missing_ok=True)
+            with suppress(OSError):
+                os.unlink(beside)
             raise OutputError(
                 f"cannot write {path}: {error.strerror}; make room or mend the permissions, and run again:"
                 " what was finished is kept"

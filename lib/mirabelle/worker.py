@@ -54,7 +54,7 @@ class EmbedderSpec:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one image: ``features`` float32 (width,), or ``error``; its displayed size where it was decoded."""
+    """What became of one image: ``features`` float32 (width,), or ``error``; its size where it was decoded."""
 
     features: Features | None = None
     width_px: int | None = None
@@ -145,10 +145,11 @@ class Embedder:
             if len(pixels) == 1:
                 return [EmbedError(RejectCode.ENGINE_FAILED, " ".join(str(error).split())[:300])]
             return [result for one in pixels for result in self._run(one[None])]
-        finite = np.isfinite(features).all(axis=1)
+        # A sum is finite only if all of its terms are (float32 features are far from overflowing it).
+        finite = np.isfinite(features.sum(axis=1, dtype=np.float64))
         return [
-            row if good else EmbedError(RejectCode.NOT_FINITE, "the network answered NaN or infinity")
-            for row, good in zip(features, finite, strict=True)
+            row if finite[i] else EmbedError(RejectCode.NOT_FINITE, "the network answered NaN or infinity")
+            for i, row in enumerate(features)
         ]
 
 
@@ -241,8 +242,17 @@ def features_table(images: pa.Table, outcomes: list[Outcome], lineage: dict[str,
         schema.HEIGHT_PX: pa.array([o.height_px for o in outcomes], pa.int32()),
     }
     target = schema.features_schema(extra, lineage)
-    made[schema.FEATURES] = pa.ListArray.from_arrays(offsets, values.reshape(-1), type=target.field(schema.FEATURES).type)
+    made[schema.FEATURES] = pa.ListArray.from_arrays(
+        offsets, values.reshape(-1), type=target.field(schema.FEATURES).type
+    )
     return pa.Table.from_arrays([made[f.name] if f.name in made else images[f.name] for f in target], schema=target)
+
+
+def as_matrix(column: pa.Array | pa.ChunkedArray) -> Features:
+    """A list column of equal lengths as float32 (n, width), without a copy where Arrow has it in one piece."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    values = whole.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(values, dtype=np.float32).reshape(len(column), -1)
 
 
 def rejects_table(images: pa.Table, outcomes: list[Outcome], lineage: dict[str, object]) -> pa.Table:

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from mirabelle import networks, schema
 from mirabelle.config import Config
 from mirabelle.console import Console
-from mirabelle.errors import ConfigError
 from mirabelle.features import Chunk, Difference, FeatureTable
 from mirabelle.listing import Listing, join_labels, list_images
 from mirabelle.pipeline.job import Job
@@ -46,7 +45,9 @@ def list_source(job: Job) -> Listing:
     labels = [label for label in images.table[schema.LABEL].unique().to_pylist() if label is not None]
     job.console.say(f"{len(images.table):,} images in {job.root}" + (f", {len(labels)} labels" if labels else ""))
     if images.unlabelled:
-        job.console.warn(f"{images.unlabelled:,} images have no label: neither the path's layout nor the table tells one")
+        job.console.warn(
+            f"{images.unlabelled:,} images have no label: neither the path's layout nor the table tells one"
+        )
     return images
 
 
@@ -56,7 +57,7 @@ def read_listing(config: Config) -> Listing:
     images = list_images(open_store(root), root, config.images.include, config.images.exclude, config.images.layout)
     if config.labels.table:
         labels = config.labels
-        images = join_labels(images, absolute(labels.table), root, labels.key, labels.label, labels.split)
+        images = join_labels(images, absolute(config.labels.table), root, labels.key, labels.label, labels.split)
     return images
 
 
@@ -116,7 +117,9 @@ def _embed_all(
                 while waiting and len(running) < CHUNKS_IN_FLIGHT:
                     number, rows = waiting.popleft()
                     part = images.table.take(rows)
-                    tasks = plan_tasks(part[schema.SIZE_BYTES].to_numpy(), preflight.slots, job.config.extract.task_images)
+                    tasks = plan_tasks(
+                        part[schema.SIZE_BYTES].to_numpy(), preflight.slots, job.config.extract.task_images
+                    )
                     staging = table.staging_folder(run_id, number)
                     future = pool.submit(embed_chunk, job.session, spec, files, part, tasks, staging, counters)
                     running[future] = (number, rows)
@@ -172,9 +175,7 @@ def describe(difference: Difference) -> str:
     return text + (f", {difference.gone:,} gone from the source" if difference.gone else "")
 
 
-def _count(
-    job: Job, images: Listing, difference: Difference, chunks: list[Chunk], reports: list[TaskReport]
-) -> None:
+def _count(job: Job, images: Listing, difference: Difference, chunks: list[Chunk], reports: list[TaskReport]) -> None:
     """Put the counts into the manifest and hold the run to its bar."""
     listed = len(images.table)
     counts = {
@@ -206,8 +207,13 @@ def _count(
         worker_seconds={part: round(value, 3) for part, value in seconds.items()},
         images_per_second=speed,
     )
-    job.summary.append(("images", f"{listed:,} listed = {counts['embedded']:,} embedded + {counts['rejected']:,} rejected"
-                                  f" + {counts['unchanged']:,} unchanged"))
+    job.summary.append(
+        (
+            "images",
+            f"{listed:,} listed = {counts['embedded']:,} embedded + {counts['rejected']:,} rejected"
+            f" + {counts['unchanged']:,} unchanged",
+        )
+    )
     if codes:
         job.summary.append(("rejects", ", ".join(f"{n} {code}" for code, n in codes.most_common())))
     if speed:
@@ -236,13 +242,19 @@ def dry_run(config: Config, console: Console) -> None:
     console.say(f"{listed:,} images, {size / 2**20:,.1f} MiB, in {absolute(config.images.root)}")
     for column in (schema.SPLIT, schema.LABEL):
         counts = Counter(images.table[column].to_pylist())
-        console.say(f"{column}: " + ", ".join(f"{k if k is not None else 'none'} {n:,}" for k, n in sorted(counts.items(), key=str)))
+        console.say(
+            f"{column}: "
+            + ", ".join(f"{k if k is not None else 'none'} {n:,}" for k, n in sorted(counts.items(), key=str))
+        )
     if config.engine.precision == "auto":
         precision = native_precisions()[-1] if config.engine.name == "openvino" else "float32"
     else:
         precision = config.engine.precision
     if not networks.is_cached(config, precision):
-        console.say(f"{config.backbone.name} ({config.backbone.weights}) would be built and converted first; all images count as new")
+        console.say(
+            f"{config.backbone.name} ({config.backbone.weights}) would be built and converted first; all images count"
+            " as new"
+        )
         chunks = math.ceil(listed / config.extract.chunk_images)
     else:
         network = networks.prepare(config, precision)

@@ -70,13 +70,16 @@ class Job:
             return Embedding.from_json(own)
         made = [m["embedding"] for m in read_manifests(self.store, self.output) if m.get("embedding")]
         if not made:
-            raise OutputError(f"{self.output} holds no features yet; run `mirabelle extract` with this configuration first")
+            raise OutputError(
+                f"{self.output} holds no features yet; run `mirabelle extract` with this configuration first"
+            )
         fitting = [parts for parts in made if self._asks_for(parts)]
         if not fitting:
             last = Embedding.from_json(made[-1])
             raise OutputError(
                 f"{self.output} holds features of {last.folder} and none of the network that the configuration asks"
-                f" for ({self.config.backbone.name}, weights {self.config.backbone.weights}); run `mirabelle extract` first"
+                f" for ({self.config.backbone.name}, weights {self.config.backbone.weights}); run `mirabelle extract`"
+                " first"
             )
         self.runlog.update(embedding=fitting[-1], fingerprint=fitting[-1]["fingerprint"])
         return Embedding.from_json(fitting[-1])
@@ -125,6 +128,7 @@ def validate(config: Config, stages: Sequence[str]) -> None:
         ConfigError: with every mistake.
         UserError: the only mistake, if it is of another kind.
     """
+
     def check_backbone() -> None:
         row = backbones.find(config.backbone.name)
         backbones.check(row, config.backbone.input_px or row.input_px)
@@ -134,7 +138,11 @@ def validate(config: Config, stages: Sequence[str]) -> None:
 
         classify.check_estimator(config.classify)
 
-    checks: list[Callable[[], object]] = [check_backbone, lambda: absolute(config.output), lambda: absolute(config.images.root)]
+    checks: list[Callable[[], object]] = [
+        check_backbone,
+        lambda: absolute(config.output),
+        lambda: absolute(config.images.root),
+    ]
     if "extract" in stages:
         checks.append(lambda: weights.parse(config.backbone.weights))
         if config.images.layout is not None:
@@ -169,7 +177,9 @@ def execute(config: Config, stages: Sequence[str], command: str, console: Consol
     validate(config, stages)
     output = absolute(config.output)
     store = open_store(output)
-    job = Job(config, store, absolute(config.images.root), output, RunLog(store, output, command, config.masked()), console)
+    job = Job(
+        config, store, absolute(config.images.root), output, RunLog(store, output, command, config.masked()), console
+    )
     job.runlog.write()
     try:
         images = list_source(job) if "extract" in stages else None
@@ -213,9 +223,9 @@ def dry_run(config: Config, stages: Sequence[str], console: Console) -> None:
     validate(config, stages)
     if "extract" in stages:
         extract.dry_run(config, console)
-    reduced = config.reduce
+    fewest = f"the fewest components that hold {config.reduce.variance:.0%} of the variance"
     plans = {
-        "reduce": f"PCA to {reduced.components or f'the fewest components that hold {reduced.variance:.0%} of the variance'}",
+        "reduce": f"PCA to {config.reduce.components or fewest}",
         "train": f"{config.classify.estimator} on {config.classify.features} features",
         "report": "one HTML page",
     }
@@ -240,5 +250,7 @@ def translate(error: BaseException) -> BaseException:
     if type(error).__module__.startswith(("pyspark", "py4j")):
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         told = next((line for line in lines if "Error" in line or "Exception" in line), lines[0] if lines else "")
-        return RunFailed(f"Spark gave up: {told[:300]}; what was committed is kept, and the same command goes on from there")
+        return RunFailed(
+            f"Spark gave up: {told[:300]}; what was committed is kept, and the same command goes on from there"
+        )
     return error

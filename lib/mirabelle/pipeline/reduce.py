@@ -28,7 +28,9 @@ def reduce(job: Job) -> None:
         staging = join(job.output, "_staging", f"{schema.RUN}={job.runlog.run_id}", "moments")
         moments = gather_moments(rows, staging, slots(job.session))
         if len(moments.mean) != embedding.width:
-            raise TrainingError(f"features have {len(moments.mean)} entries where {embedding.folder} has {embedding.width}")
+            raise TrainingError(
+                f"features have {len(moments.mean)} entries where {embedding.folder} has {embedding.width}"
+            )
         projection = fit(moments, settings.variance, settings.components)
         pipeline = to_pipeline(projection)
         pipeline.write().overwrite().save(join(folder, "pipeline"))

@@ -32,6 +32,7 @@ from mirabelle.report import (
 )
 from mirabelle.runlog import read_manifests
 from mirabelle.storage import join, open_store
+from mirabelle.worker import as_matrix
 
 THUMBNAIL_PX = 64
 LARGER_THUMBNAIL_PX = 96
@@ -104,7 +105,7 @@ def _scatter(job: Job, reduced: pa.Table | None) -> Scatter | None:
     """A sample on the plane of the first two components."""
     if reduced is None:
         return None
-    matrix = _matrix(reduced)
+    matrix = as_matrix(reduced[schema.REDUCED])
     rows = sample_evenly(reduced[schema.LABEL].to_pylist(), job.config.report.points, job.config.classify.seed)
     chosen = reduced.take(rows)
     # One component has no plane; its pictures lie on a line.
@@ -129,7 +130,7 @@ def _neighbours(job: Job, reduced: pa.Table | None) -> list[Neighbours]:
     """The nearest pictures to a few, by cosine of their reduced features."""
     if reduced is None or len(reduced) < 2 or not job.config.report.queries:
         return []
-    matrix = _matrix(reduced)
+    matrix = as_matrix(reduced[schema.REDUCED])
     unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
     # Of different labels, so that the rows of pictures are not all of one kind.
     labels = reduced[schema.LABEL].to_pylist()
@@ -175,7 +176,11 @@ def _rejects(job: Job, rejects: pa.Table) -> list[Reject]:
     rows = rejects.sort_by([(schema.CODE, "ascending"), (schema.PATH, "ascending")]).slice(0, REJECTS_SHOWN).to_pylist()
     return [
         Reject(
-            row[schema.PATH], row[schema.STAGE], row[schema.CODE], row[schema.DETAIL] or "", row[schema.SIZE_BYTES],
+            row[schema.PATH],
+            row[schema.STAGE],
+            row[schema.CODE],
+            row[schema.DETAIL] or "",
+            row[schema.SIZE_BYTES],
             # What is left of a file cut short can be shown; the others have nothing safe to look at.
             _thumbnail(job, row[schema.PATH], THUMBNAIL_PX, True) if row[schema.CODE] == RejectCode.TRUNCATED else None,
         )
@@ -199,8 +204,3 @@ def _thumbnail(job: Job, path: str, size_px: int, accept_truncated: bool = False
     except ImageError:
         # It may have changed since it was embedded; the page shows a blank there.
         return None
-
-
-def _matrix(reduced: pa.Table) -> npt.NDArray[np.float32]:
-    values = reduced[schema.REDUCED].combine_chunks().flatten().to_numpy()
-    return np.asarray(values, dtype=np.float32).reshape(len(reduced), -1)

@@ -15,6 +15,7 @@ from mirabelle.evaluation import Metrics, evaluate, fold_numbers, hold_out
 from mirabelle.pipeline.job import Job
 from mirabelle.session import slots
 from mirabelle.storage import join
+from mirabelle.worker import as_matrix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,8 +77,11 @@ def train(job: Job) -> None:
             },
         )
     figures = {"accuracy": metrics.accuracy, "top3": metrics.top3, "macro_f1": metrics.macro_f1}
-    job.runlog.update(classifier={"estimator": settings.estimator, "features": features, "split": sides.description, **figures})
-    text = f"{settings.estimator} on {features}: accuracy {metrics.accuracy:.4f}, top-3 {metrics.top3:.4f}, macro-F1 {metrics.macro_f1:.4f}"
+    job.runlog.update(
+        classifier={"estimator": settings.estimator, "features": features, "split": sides.description, **figures}
+    )
+    told = f"accuracy {metrics.accuracy:.4f}, top-3 {metrics.top3:.4f}, macro-F1 {metrics.macro_f1:.4f}"
+    text = f"{settings.estimator} on {features}: {told}"
     job.console.say(f"{text} ({sides.description})")
     job.summary.append(("classifier", text))
 
@@ -111,11 +115,17 @@ def choose_sides(about: pd.DataFrame, settings: Classify) -> Sides:
         description = f"{apart}{held.mean():.0%} held out, seed {settings.seed}"
     sides = frame[SIDE].value_counts()
     if {"train", "test"} - set(sides.index):
-        raise TrainingError(f"the split ({description}) leaves nothing to {'learn from' if 'train' not in sides else 'judge on'}")
+        raise TrainingError(
+            f"the split ({description}) leaves nothing to {'learn from' if 'train' not in sides else 'judge on'}"
+        )
     fold = np.full(len(frame), -1)
     if settings.grid:
         learning = (frame[SIDE] == "train").to_numpy()
-        own = [g for g, keep in zip(_groups(frame, settings.group_by), learning, strict=True) if keep] if settings.group_by else None
+        own = (
+            [g for g, keep in zip(_groups(frame, settings.group_by), learning, strict=True) if keep]
+            if settings.group_by
+            else None
+        )
         fold[learning] = fold_numbers(frame.loc[learning, schema.LABEL].tolist(), own, settings.folds, settings.seed)
     return Sides(frame.assign(fold=fold)[[schema.PATH, SIDE, "fold"]], description)
 
@@ -126,10 +136,13 @@ def _by_split(labelled: pd.DataFrame, settings: Classify) -> tuple[pd.DataFrame,
     if missing:
         found = sorted(set(labelled[schema.SPLIT].dropna()))
         raise TrainingError(
-            f"no picture is in the split {missing[0]!r}; the splits are {found}: set classify.train_split and classify.test_split"
+            f"no picture is in the split {missing[0]!r}; the splits are {found}: set classify.train_split and"
+            " classify.test_split"
         )
     sides = labelled[schema.SPLIT].map(names)
-    return labelled.assign(**{SIDE: sides})[sides.notna()], f"as the source splits them, {settings.train_split} and {settings.test_split}"
+    return labelled.assign(**{SIDE: sides})[
+        sides.notna()
+    ], f"as the source splits them, {settings.train_split} and {settings.test_split}"
 
 
 def _groups(frame: pd.DataFrame, group_by: str | None) -> list[str]:
@@ -138,13 +151,17 @@ def _groups(frame: pd.DataFrame, group_by: str | None) -> list[str]:
     if group_by in frame.columns:
         groups = frame[group_by]
         if groups.isna().any():
-            raise TrainingError(f"classify.group_by {group_by!r}: {int(groups.isna().sum())} labelled pictures have none")
+            raise TrainingError(
+                f"classify.group_by {group_by!r}: {int(groups.isna().sum())} labelled pictures have none"
+            )
         return groups.astype(str).tolist()
     try:
         pattern = re.compile(group_by)
     except re.error as error:
         columns = [c for c in frame.columns if c not in (SIDE, schema.PATH)]
-        raise ConfigError(f"classify.group_by {group_by!r} is no column ({columns}) and no regular expression: {error}") from error
+        raise ConfigError(
+            f"classify.group_by {group_by!r} is no column ({columns}) and no regular expression: {error}"
+        ) from error
     found = []
     for path in frame[schema.PATH]:
         match = pattern.search(path)
@@ -164,7 +181,8 @@ def _read_rows(job: Job) -> tuple[DataFrame, str, dict[str, Any] | None]:
     pca = job.newest("pca", job.embedding().fingerprint)
     if pca is None:
         raise OutputError(
-            f"{job.output} has no PCA of {job.embedding().folder}; run `mirabelle reduce` first, or set classify.features=full"
+            f"{job.output} has no PCA of {job.embedding().folder}; run `mirabelle reduce` first, or set"
+            " classify.features=full"
         )
     return job.session.read.parquet(join(job.folder("pca", pca["id"]), "reduced")), schema.REDUCED, pca
 
@@ -192,5 +210,5 @@ def _judge(job: Job, labels: list[str]) -> Metrics:
     number = {label: i for i, label in enumerate(labels)}
     truth = np.array([number[label] for label in table[schema.LABEL].to_pylist()], dtype=np.int64)
     predicted = np.array([number[label] for label in table[schema.PREDICTED].to_pylist()], dtype=np.int64)
-    probabilities = table[schema.PROBABILITIES].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+    probabilities = as_matrix(table[schema.PROBABILITIES])
     return evaluate(truth, predicted, probabilities, labels)

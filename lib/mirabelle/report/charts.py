@@ -1,9 +1,9 @@
 """Numbers to charts: each function returns one Vega-Lite specification as a plain dict.
 
 Pure; runs on the driver; Altair is imported inside the functions, for it is heavy. A specification carries shapes and
-numbers and no colours: marks name a ``style`` (``length``, ``square``, ``target`` ...) and scales a named range, and page.js
-gives those their colours, so that one chart suits light and dark. Text from data is only ever data in a specification,
-never a field name or an expression.
+numbers and no colours: marks name a ``style`` (``length``, ``square``, ``target`` ...) and scales a named range, and
+page.js gives those their colours, so that one chart suits light and dark. Text from data is only ever data in a
+specification, never a field name or an expression.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ SCREE_POINTS = 300
 WIDE_CELLS_UP_TO = 25
 COUNTS_UP_TO = 16
 CELL_PX = 13
+# A longer axis of components is logarithmic, for the first ones matter most.
+LINEAR_UP_TO = 30
 
 
 def finish(chart: Any, description: str) -> Spec:
@@ -40,6 +42,16 @@ def _over(rows: Sequence[Mapping[str, Any]]) -> Any:
     return alt.Chart(alt.InlineData(values=rows))
 
 
+def _named_axis(**look: Any) -> Any:
+    """An axis of numbers 0, 1, 2 ... that shows the texts of the parameter ``names``.
+
+    Vega keys its ticks by their value in a plain object, so a label such as ``__proto__`` must not be one.
+    """
+    import altair as alt
+
+    return alt.Axis(labelExpr="names[datum.value]", **look)
+
+
 def bars(values: Mapping[str, float], texts: Mapping[str, str], *, description: str, style: str = "length") -> Spec:
     """Horizontal bars in the order given, each with its text at its end.
 
@@ -51,18 +63,23 @@ def bars(values: Mapping[str, float], texts: Mapping[str, str], *, description: 
     """
     import altair as alt
 
-    rows = [{"name": name, "value": float(value), "text": texts[name]} for name, value in values.items()]
+    rows = [
+        {"i": i, "value": float(value), "text": texts[name], "words": f"{name}: {texts[name]}"}
+        for i, (name, value) in enumerate(values.items())
+    ]
     # The texts stand beyond the bars, so the longest bar leaves them room: some 7 px a character.
     room = 16 + 7 * max((len(text) for text in texts.values()), default=0)
     longest = max(values.values(), default=0.0) or 1.0
     base = _over(rows).encode(
-        y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, labelPadding=8)),
+        y=alt.Y("i:O", title=None, axis=_named_axis(domain=False, ticks=False, labelPadding=8)),
         x=alt.X(
             "value:Q",
             axis=None,
             scale=alt.Scale(domain=[0, longest], range=[0, alt.ExprRef(f"max(40, width - {room})")], nice=False),
         ),
+        description="words:N",
     )
+    base = base.add_params(alt.param(name="names", value=list(values)))
     layers = base.mark_bar(style=style, cornerRadiusEnd=3, height=16) + base.mark_text(style="value").encode(
         text="text:N"
     )
@@ -78,10 +95,10 @@ def thin(count: int, keep: int, most: int = SCREE_POINTS) -> npt.NDArray[np.int6
 
 
 def _scree_axes(dimension: int) -> dict[str, Any]:
-    """The two axes of the scree curve; the first components matter most, so a long axis is logarithmic."""
+    """The two axes of the scree curve."""
     import altair as alt
 
-    log = dimension > 30
+    log = dimension > LINEAR_UP_TO
     ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if k <= dimension]
     x = alt.X(
         "k:Q",
@@ -99,7 +116,7 @@ def _scree_marks(components: int, dimension: int, share: float, target: float | 
 
     text = f"{components:,} kept, {share:.1%}"
     kept = _over([{"k": components, "together": share, "text": text}]).encode(x=x)
-    place = np.log(components) / np.log(max(dimension, 2)) if dimension > 30 else components / dimension
+    place = np.log(components) / np.log(max(dimension, 2)) if dimension > LINEAR_UP_TO else components / dimension
     beside: dict[str, Any] = {"align": "left", "dx": 8} if place < 0.6 else {"align": "right", "dx": -8}
     marks = [
         kept.mark_rule(style="kept-rule"),
@@ -156,12 +173,15 @@ def _cells(labels: Sequence[str], counts: npt.NDArray[np.integer[Any]]) -> list[
     totals = counts.sum(axis=1)
     return [
         {
+            "i": int(i),
+            "j": int(j),
             "true": labels[i],
             "taken": labels[j],
             "count": int(counts[i, j]),
             "share": round(float(counts[i, j] / totals[i]), 4),
             "of": f"{counts[i, j] / totals[i]:.1%} of {int(totals[i]):,}",
             "right": bool(i == j),
+            "words": f"{labels[i]} taken for {labels[j]}: {int(counts[i, j]):,}",
         }
         for i, j in np.argwhere(counts > 0)
     ]
@@ -173,10 +193,11 @@ def _matrix(labels: Sequence[str], rows: Sequence[Mapping[str, Any]], wide: bool
 
     look: dict[str, Any] = {"ticks": False, "domain": False, "grid": True, "zindex": 0, "labelLimit": 130}
     look["labelFontSize"] = 11 if wide else 9.5
-    scale = alt.Scale(domain=list(labels))
+    scale = alt.Scale(domain=list(range(len(labels))))
     return _over(rows).encode(
-        x=alt.X("taken:N", title="taken for", scale=scale, axis=alt.Axis(orient="top", labelAngle=-90, **look)),
-        y=alt.Y("true:N", title="true label", scale=scale, axis=alt.Axis(**look)),
+        x=alt.X("j:O", title="taken for", scale=scale, axis=_named_axis(orient="top", labelAngle=-90, **look)),
+        y=alt.Y("i:O", title="true label", scale=scale, axis=_named_axis(**look)),
+        description="words:N",
         tooltip=[
             alt.Tooltip("true:N", title="true label"),
             alt.Tooltip("taken:N", title="taken for"),
@@ -202,7 +223,7 @@ def confusion(labels: Sequence[str], counts: npt.NDArray[np.integer[Any]], *, de
     most = max(0.2, worst)
     # A square root lifts the few errors out of the background. Counts on a strong colour are written in another ink.
     kinds = (
-        ("true", "right", alt.Scale(type="linear", domain=[0, 1], range="ramp"), 0.55),
+        ("true", "right", alt.Scale(type="linear", domain=[0, 1], range="ramp"), 0.7),
         ("false", "wrong", alt.Scale(type="sqrt", domain=[0, most], range="heatmap"), 0.45 * most),
     )
     layers = []
@@ -217,4 +238,7 @@ def confusion(labels: Sequence[str], counts: npt.NDArray[np.integer[Any]], *, de
     sized: dict[str, Any] = {"width": alt.Step(CELL_PX), "height": alt.Step(CELL_PX)}
     if wide:
         sized = {"width": "container", "height": 34 * len(labels)}
-    return finish(alt.layer(*layers).resolve_scale(color="independent").properties(**sized), description)
+    chart = (
+        alt.layer(*layers).resolve_scale(color="independent").add_params(alt.param(name="names", value=list(labels)))
+    )
+    return finish(chart.properties(**sized), description)

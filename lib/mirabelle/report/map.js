@@ -21,9 +21,9 @@
 
   prepare["chart-map"] = (spec, chart) => {
     points = spec.datasets.points.map((point) => (images[point.i] ? { ...point, image: images[point.i] } : { ...point }));
-    centres = Object.values(spec.datasets).find((rows) => rows[0]?.label !== undefined) ?? [];
+    centres = spec.datasets.centres;
     const height = Math.round(Math.min(560, Math.max(330, chart.clientWidth * 0.78)));
-    return { ...structuredClone({ ...spec, datasets: {} }), height, datasets: { ...structuredClone({ ...spec.datasets, points: [] }), points } };
+    return { ...structuredClone({ ...spec, datasets: {} }), height, datasets: { points, centres: structuredClone(centres) } };
   };
   /* Names of lit labels stand at the middle of their points; where two would overlap one moves, or stays away. */
   const place = (list) => {
@@ -143,7 +143,10 @@
   };
   const factors = { in: 1 / 1.6, out: 1.6, reset: 0 };
   all("[data-zoom]").forEach((button) => button.addEventListener("click", () => zoom(factors[button.dataset.zoom])));
-  const zoomed = () => {
+  // Vega tells of a zoom before its scales follow, so this waits for the next frame.
+  let frame = 0;
+  const zoomed = () => { cancelAnimationFrame(frame); frame = requestAnimationFrame(follow); };
+  const follow = () => {
     const [from, to] = view.scale("x").domain();
     const times = (home[1] - home[0]) / (to - from);
     // Until it is zoomed, a finger on the map scrolls the page.
@@ -176,6 +179,13 @@
   };
   const leave = () => { hovered = -1; set("hovered", -1); hideCard(); };
 
+  // Vega learns what lies under the pointer from its moves, and a finger makes none before it lands: so a zoomed map
+  // can be dragged by a finger too. One that is not zoomed lets the finger scroll the page.
+  host.addEventListener("pointerdown", (event) => {
+    if (event.pointerType !== "touch" || !host.classList.contains("zoomed")) return;
+    const { clientX, clientY, pointerId } = event;
+    event.target.dispatchEvent(new PointerEvent("pointermove", { clientX, clientY, pointerId, pointerType: "touch" }));
+  }, { capture: true });
   let pressed = null;
   host.addEventListener("pointerdown", (event) => { pressed = event; });
   host.addEventListener("pointermove", (event) => { if (view && event.pointerType === "mouse") { if (event.buttons) hideCard(); else pointAt(event); } });
@@ -192,6 +202,7 @@
     home = view.scale("x").domain();
     Object.entries(chosen).forEach(([name, value]) => view.signal(name, value));
     for (const axis of ["x", "y"]) view.addSignalListener("window_" + axis, zoomed);
+    view.addSignalListener("width", () => light(slots()));
     refresh();
   });
 })();

@@ -98,10 +98,16 @@ const mirabelle = (() => {
     for (const [id, spec] of Object.entries(charts)) {
       const host = document.getElementById(id);
       if (drawn[id]) drawn[id].finalize();
-      drawn[id] = await vegaEmbed(host, prepare[id] ? prepare[id](spec, host) : structuredClone(spec), {
-        mode: "vega-lite", renderer: id === "chart-map" ? "canvas" : "svg", config,
-        actions: false, defaultStyle: false, ast: true, tooltip: onTooltip,
-      });
+      try {
+        drawn[id] = await vegaEmbed(host, prepare[id] ? prepare[id](spec, host) : structuredClone(spec), {
+          mode: "vega-lite", renderer: id === "chart-map" ? "canvas" : "svg", config,
+          actions: false, defaultStyle: false, ast: true, tooltip: onTooltip,
+        });
+      } catch (error) {
+        host.replaceChildren(element("p", "This chart could not be drawn.", "absent"));
+        console.error(id, error);
+        continue;
+      }
       const view = drawn[id].view;
       // A finger has no hover: a tap shows the card.
       view.addEventListener("click", (event, item) => { if (item && item.tooltip) onTooltip(null, event, item, item.tooltip); });

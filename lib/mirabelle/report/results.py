@@ -208,7 +208,7 @@ def classifier(contents: ReportContents) -> View:
         "spec": charts.confusion(
             judged.labels,
             counts,
-            description=f"Confusion matrix of {len(judged.labels)} labels: {right} of {all_} test images on the diagonal.",
+            description=f"Confusion matrix of {len(judged.labels)} labels: {right} of {all_} images on the diagonal.",
         ),
         "cells": wrong[:CONFUSIONS_LISTED],
         "cells_capped": _capped(CONFUSIONS_LISTED, len(wrong)),

@@ -1,8 +1,8 @@
 """The map: images on the plane of the first two principal components, and the key beside it.
 
 Pure; runs on the driver; Altair is imported inside, for it is heavy. Nobody can tell 60 colours apart, so colour is
-spent on at most :data:`SLOTS` labels at a time: with few labels each has its own, with many the reader picks labels from
-the key and the rest stay grey. The specification holds no pictures; page.js adds them to its rows from one table.
+spent on at most :data:`SLOTS` labels at a time: with few labels each has its own, with many the reader picks labels
+from the key and the rest stay grey. The specification holds no pictures; map.js adds them to its rows from one table.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Plot:
     """The map, ready to draw.
 
     Attributes:
-        spec: the Vega-Lite specification, whose dataset ``points`` has one row an image; ``i`` is its place there.
+        spec: the Vega-Lite specification, with one row an image in its dataset ``points`` (``i`` counts them) and one a
+            label in ``centres``.
         shown: the pictures on the map, in the order of ``i``.
         key: the labels, sorted by name.
         few: whether every label has a colour of its own.
@@ -84,7 +85,7 @@ def _axes(points: list[dict[str, Any]], ratios: Sequence[float]) -> tuple[Any, A
 
 
 def _parameters(few: bool, labels: int) -> list[Any]:
-    """What page.js sets: everything about the map that changes."""
+    """What map.js sets: everything about the map that changes."""
     import altair as alt
 
     start = [label % SLOTS if few else -1 for label in range(labels)]
@@ -119,15 +120,14 @@ def _specification(
     frame: dict[str, Any] = {"style": "frame", "shape": "square", "size": alt.ExprRef("(tile + 5) * (tile + 5)")}
     dim, lit = base.transform_filter("datum.slot < 0"), base.transform_filter("datum.slot >= 0")
     bare = "!pictures || !datum.image"
-    names = alt.Chart(alt.InlineData(values=centres)).transform_calculate(slot=slot).transform_filter("datum.slot >= 0")
-    names = names.transform_filter("nudges[datum.l] !== null")
+    names = alt.Chart(alt.NamedData("centres")).encode(x=x, y=y, text="label:N").transform_calculate(slot=slot)
+    names = names.transform_filter("datum.slot >= 0 && nudges[datum.l] !== null")
     words: dict[str, Any] = {
         "dy": alt.ExprRef("nudges[datum.l] || 0"),
         "align": alt.ExprRef(
             "scale('x', datum.x) < 0.2 * width ? 'left' : scale('x', datum.x) > 0.8 * width ? 'right' : 'center'"
         ),
     }
-    names = names.encode(x=x, y=y, text="label:N")
     zoom = alt.selection_interval(
         name="window", bind="scales", zoom="wheel![event.ctrlKey || event.metaKey]", encodings=["x", "y"]
     )
@@ -144,8 +144,7 @@ def _specification(
         names.mark_text(style="name", **words),
     )
     spec = finish(layers.add_params(*_parameters(few, len(centres))).properties(width="container", height=520), "")
-    spec["datasets"] = {**spec.get("datasets", {}), "points": points}
-    return spec
+    return {**spec, "datasets": {"points": points, "centres": centres}}
 
 
 def plot(scatter: Scatter, ratios: Sequence[float], prefer: Iterable[str]) -> Plot:

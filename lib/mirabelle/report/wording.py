@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-ABSENT = "–"
+ABSENT = "\u2013"
 # A number and its unit stay on one line.
 NARROW = "\u202f"
 

@@ -1,9 +1,6 @@
 """DataFrames in, DataFrames out: the Spark half of every part of the road. [Spark]
 
 Each module says what runs on the driver and what on executors. The functions that executors run are made by small
-factories at module level, so that they can be tested without Spark.
+factories; they call on ``worker``, ``probe`` and the pure core alone, so that a worker needs none of the driver's
+packages.
 """
-
-from mirabelle.stages.embed import embed
-
-__all__ = ["embed"]

@@ -57,7 +57,9 @@ def check_estimator(classify: Classify) -> type[Estimator[Any]]:
     }
     chosen = known.get(classify.estimator)
     if chosen is None:
-        raise ConfigError(f"classify.estimator {classify.estimator!r} is not in Spark ML; take one of {', '.join(sorted(known))}")
+        raise ConfigError(
+            f"classify.estimator {classify.estimator!r} is not in Spark ML; take one of {', '.join(sorted(known))}"
+        )
     names = set(inspect.signature(chosen).parameters) - OURS
     for key in [*classify.params, *classify.grid]:
         if key not in names:
@@ -67,7 +69,9 @@ def check_estimator(classify: Classify) -> type[Estimator[Any]]:
     return chosen
 
 
-def fit_classifier(training: DataFrame, classify: Classify, labels: Sequence[str], width: int, parallelism: int) -> Fitted:
+def fit_classifier(
+    training: DataFrame, classify: Classify, labels: Sequence[str], width: int, parallelism: int
+) -> Fitted:
     """Fit the configured classifier.
 
     Args:
@@ -113,9 +117,7 @@ def predict(fitted: Fitted, rows: DataFrame) -> DataFrame:
         scores = F.transform(powers, lambda power: power / total)
     kept = [name for name in rows.columns if name not in (VECTOR, schema.REDUCED, schema.FEATURES, FOLD)]
     found = fitted.model.transform(rows)
-    return found.select(
-        *kept, F.col(schema.PREDICTED), scores.cast("array<float>").alias(schema.PROBABILITIES)
-    )
+    return found.select(*kept, F.col(schema.PREDICTED), scores.cast("array<float>").alias(schema.PROBABILITIES))
 
 
 def _make(kind: type[Estimator[Any]], classify: Classify, classes: int, width: int) -> Estimator[Any]:
@@ -136,13 +138,15 @@ def _make(kind: type[Estimator[Any]], classify: Classify, classes: int, width: i
         raise ConfigError(f"classify.params: {classify.estimator} refuses them: {error}") from error
     knows_two_only = classify.estimator in ("LinearSVC", "GBTClassifier", "FMClassifier")
     if knows_two_only and classes > 2:
-        return OneVsRest(classifier=estimator, rawPredictionCol=RAW, **columns)
+        one_against_rest: Any = OneVsRest
+        wrapped: Estimator[Any] = one_against_rest(classifier=estimator, rawPredictionCol=RAW, **columns)
+        return wrapped
     return estimator
 
 
 def _fit(estimator: Any, indexed: DataFrame, classify: Classify, parallelism: int) -> tuple[Any, dict[str, Any]]:
-    from pyspark.errors import IllegalArgumentException
     from py4j.protocol import Py4JError
+    from pyspark.errors import IllegalArgumentException
 
     try:
         if not classify.grid:
@@ -165,7 +169,11 @@ def _fit_grid(estimator: Any, indexed: DataFrame, classify: Classify, parallelis
     maps = grid.build()
     judge = MulticlassClassificationEvaluator(labelCol=INDEX, predictionCol=PREDICTED_INDEX, metricName="f1")
     search = CrossValidator(
-        estimator=estimator, estimatorParamMaps=maps, evaluator=judge, numFolds=classify.folds, foldCol=FOLD,
+        estimator=estimator,
+        estimatorParamMaps=maps,
+        evaluator=judge,
+        numFolds=classify.folds,
+        foldCol=FOLD,
         parallelism=parallelism,
     ).fit(indexed)
     best = max(range(len(maps)), key=lambda i: search.avgMetrics[i])

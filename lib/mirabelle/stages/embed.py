@@ -28,9 +28,7 @@ DEFAULT_BATCH_BYTES = 4 * 2**20
 
 def spec_of(network: Network, threads: int = 1, batch_bytes: int = DEFAULT_BATCH_BYTES) -> EmbedderSpec:
     """The small half of a network: what is pickled into tasks."""
-    return EmbedderSpec(
-        network.embedding, network.engine, network.normalisation, network.decode, batch_bytes, threads
-    )
+    return EmbedderSpec(network.embedding, network.engine, network.normalisation, network.decode, batch_bytes, threads)
 
 
 def embed(
@@ -51,14 +49,17 @@ def embed(
         evaluate it a second time for a filter on its fields (SPARK-47672).
     """
     from pyspark.sql import SparkSession
-    from pyspark.sql import functions as F
+    from pyspark.sql.pandas.functions import pandas_udf
 
     spark = SparkSession.getActiveSession()
     if spark is None:
         raise RuntimeError("embed() needs an active SparkSession")
     files = spark.sparkContext.broadcast(network.files)
     function = make_embed_series(spec_of(network, threads), files, model_rows)
-    return F.pandas_udf(function, schema.OUTCOME_DDL).asNondeterministic()(column)
+    # pyspark's type hints leave out the iterator kind that returns a struct.
+    make_udf: Any = pandas_udf
+    made: Column = make_udf(function, schema.OUTCOME_DDL).asNondeterministic()(column)
+    return made
 
 
 def make_embed_series(

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from mirabelle import schema
 from mirabelle.errors import TrainingError
 from mirabelle.reduction import Moments, Projection
 from mirabelle.storage import open_store
+from mirabelle.worker import as_matrix
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,12 +76,6 @@ def make_moments(staging: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[
     return run
 
 
-def as_matrix(column: pa.Array) -> npt.NDArray[np.float32]:
-    """A list column of equal lengths as float32 (n, width), without a copy where Arrow has it in one piece."""
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(values, dtype=np.float32).reshape(len(column), -1)
-
-
 def to_pipeline(projection: Projection) -> PipelineModel:
     """The projection as a Spark ML pipeline of a centring StandardScalerModel and a PCAModel.
 
@@ -102,15 +96,15 @@ def to_pipeline(projection: Projection) -> PipelineModel:
     ones, mean = Vectors.dense(np.ones(width)), Vectors.dense(projection.mean)
     feature = jvm.org.apache.spark.ml.feature
     scaler = StandardScalerModel(
-        feature.StandardScalerModel(f"StandardScaler_{uuid.uuid4().hex[:12]}", _py2java(context, ones), _py2java(context, mean))
+        feature.StandardScalerModel(
+            f"StandardScaler_{uuid.uuid4().hex[:12]}", _py2java(context, ones), _py2java(context, mean)
+        )
     )
     scaler._set(withMean=True, withStd=False, inputCol=VECTOR, outputCol=CENTRED)
     # A DenseMatrix is column-major, so its columns are our rows.
     axes = DenseMatrix(width, k, projection.components.reshape(-1))
     shares = Vectors.dense(projection.explained_variance_ratio[:k])
-    pca = PCAModel(
-        feature.PCAModel(f"PCA_{uuid.uuid4().hex[:12]}", _py2java(context, axes), _py2java(context, shares))
-    )
+    pca = PCAModel(feature.PCAModel(f"PCA_{uuid.uuid4().hex[:12]}", _py2java(context, axes), _py2java(context, shares)))
     pca._set(k=k, inputCol=CENTRED, outputCol=REDUCED_VECTOR)
     return PipelineModel([scaler, pca])
 

@@ -1,14 +1,11 @@
 """Can the executors do the work? Asked of each of them before any image is read. [Spark]
 
-``probe`` runs on executors; the rest on the driver.
+What ``make_probe`` returns runs on executors; the rest on the driver.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,16 +14,12 @@ from mirabelle.config import Config
 from mirabelle.embedding import Precision
 from mirabelle.errors import ConfigError, PreflightError
 from mirabelle.planning import engine_threads
+from mirabelle.probe import probe
 from mirabelle.session import slots, task_cpus
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
-
-# Module to import, and the package that has it.
-IMPORTS = {"numpy": "numpy", "pandas": "pandas", "pyarrow": "pyarrow", "PIL": "pillow", "mirabelle": "mirabelle"}
-ENGINE_IMPORTS = {"openvino": {"openvino": "mirabelle[openvino]"}, "keras": {"keras": "mirabelle[keras]"}}
-MIN_PILLOW = (11, 3)
 
 
 @dataclass(frozen=True)
@@ -120,34 +113,6 @@ def make_probe(engine: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.
     return run
 
 
-def probe(engine: str) -> dict[str, Any]:
-    """Facts about this process and its machine, and sentences for what is wrong."""
-    import importlib
-
-    versions, problems = {}, []
-    for module, package in {**IMPORTS, **ENGINE_IMPORTS[engine]}.items():
-        try:
-            versions[module] = str(getattr(importlib.import_module(module), "__version__", "?"))
-        except Exception as error:  # a broken library raises anything on import
-            problems.append(f"{module} cannot be imported ({type(error).__name__}: {error}); install {package} there")
-    if "PIL" in versions and tuple(int(n) for n in versions["PIL"].split(".")[:2]) < MIN_PILLOW:
-        problems.append(f"Pillow {versions['PIL']} is too old; AVIF needs {'.'.join(map(str, MIN_PILLOW))}")
-    cpu, precisions = platform.processor(), ["float32"]
-    if "openvino" in versions:
-        from mirabelle.engines import cpu_name, native_precisions
-
-        cpu, precisions = cpu_name(), list(native_precisions())
-    return {
-        "host": socket.gethostname(),
-        "python": platform.python_version(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "cpu": cpu,
-        "precisions": precisions,
-        "versions": versions,
-        "problems": problems,
-    }
-
-
 def _worker(fact: dict[str, Any]) -> Worker:
     return Worker(**{**fact, "precisions": tuple(fact["precisions"]), "problems": tuple(fact["problems"])})
 
@@ -159,8 +124,8 @@ def _explain(error: str) -> str:
     if missing:
         module = missing.rpartition("No module named")[2].strip(" '\".")
         return (
-            f"the workers' Python has no module {module}; install it there, point PYSPARK_PYTHON at a Python that has it,"
-            " or send it with --py-files"
+            f"the workers' Python has no module {module}; install it there, point PYSPARK_PYTHON at a Python that has"
+            " it, or send it with --py-files"
         )
     mismatch = next((line for line in lines if "PYTHON_VERSION_MISMATCH" in line or "different version" in line), None)
     if mismatch:

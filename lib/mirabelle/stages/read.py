@@ -30,11 +30,7 @@ def read_features(spark: SparkSession, table: FeatureTable, output: str) -> Data
     if not folders:
         raise OutputError(f"{output} holds no features of {table.embedding.folder} yet; run `mirabelle extract` first")
     labels = sorted({label for chunk in chunks for label in chunk.labels})
-    rows = (
-        spark.read.schema(schema.features_ddl(labels))
-        .option("basePath", join(output, "features"))
-        .parquet(*folders)
-    )
+    rows = spark.read.schema(schema.features_ddl(labels)).option("basePath", join(output, "features")).parquet(*folders)
     if any(chunk.changed for chunk in chunks):
         newest = rows.groupBy(schema.PATH).agg(F.max(schema.RUN).alias("newest"), F.count("*").alias("rows"))
         # Few paths have several rows, so this side is small; only they need telling apart.
@@ -43,6 +39,14 @@ def read_features(spark: SparkSession, table: FeatureTable, output: str) -> Data
         rows = rows.where(F.col("newest").isNull() | (F.col("newest") == F.col(schema.RUN)))
     lineage = {schema.EMBEDDING_METADATA_KEY: json.dumps(table.embedding.to_json())}
     return rows.select(
-        schema.PATH, schema.LABEL, schema.SPLIT, schema.WIDTH_PX, schema.HEIGHT_PX, schema.SIZE_BYTES, schema.ETAG,
-        schema.MODIFIED, F.col(schema.FEATURES).alias(schema.FEATURES, metadata=lineage), *labels,
+        schema.PATH,
+        schema.LABEL,
+        schema.SPLIT,
+        schema.WIDTH_PX,
+        schema.HEIGHT_PX,
+        schema.SIZE_BYTES,
+        schema.ETAG,
+        schema.MODIFIED,
+        F.col(schema.FEATURES).alias(schema.FEATURES, metadata=lineage),
+        *labels,
     )

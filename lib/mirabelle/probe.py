@@ -1,0 +1,40 @@
+"""What a worker process tells of itself and its machine before it is given any work. Executors only."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import socket
+from typing import Any
+
+# Module to import, and the package that has it.
+IMPORTS = {"numpy": "numpy", "pandas": "pandas", "pyarrow": "pyarrow", "PIL": "pillow", "mirabelle": "mirabelle"}
+ENGINE_IMPORTS = {"openvino": {"openvino": "mirabelle[openvino]"}, "keras": {"keras": "mirabelle[keras]"}}
+MIN_PILLOW = (11, 3)
+
+
+def probe(engine: str) -> dict[str, Any]:
+    """Facts about this process and its machine, and sentences for what is wrong."""
+    versions, problems = {}, []
+    for module, package in {**IMPORTS, **ENGINE_IMPORTS[engine]}.items():
+        try:
+            versions[module] = str(getattr(importlib.import_module(module), "__version__", "?"))
+        except Exception as error:  # a broken library raises anything on import
+            problems.append(f"{module} cannot be imported ({type(error).__name__}: {error}); install {package} there")
+    if "PIL" in versions and tuple(int(n) for n in versions["PIL"].split(".")[:2]) < MIN_PILLOW:
+        problems.append(f"Pillow {versions['PIL']} is too old; AVIF needs {'.'.join(map(str, MIN_PILLOW))}")
+    cpu, precisions = platform.processor(), ["float32"]
+    if "openvino" in versions:
+        from mirabelle.engines import cpu_name, native_precisions
+
+        cpu, precisions = cpu_name(), list(native_precisions())
+    return {
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu": cpu,
+        "precisions": precisions,
+        "versions": versions,
+        "problems": problems,
+    }

@@ -1,0 +1,46 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirabelle.planning import BYTES_WORTH_ONE_EMBEDDING, engine_threads, plan_chunks, plan_tasks
+
+
+@given(st.integers(0, 10_000), st.integers(1, 3000))
+def test_chunks_cover_every_image_once_and_none_is_too_large(images: int, most: int) -> None:
+    chunks = plan_chunks(images, most)
+    assert [i for chunk in chunks for i in chunk] == list(range(images))
+    assert all(0 < len(chunk) <= most for chunk in chunks)
+
+
+@given(st.lists(st.integers(0, 10**8), min_size=1, max_size=300), st.integers(1, 8), st.integers(1, 50))
+def test_tasks_cover_every_image_once(sizes: list[int], slots: int, most: int) -> None:
+    tasks = plan_tasks(np.array(sizes), slots, most)
+    assert sorted(int(i) for task in tasks for i in task) == list(range(len(sizes)))
+    assert all(len(task) for task in tasks)
+    assert len(tasks) == len(sizes) or len(tasks) % slots == 0
+
+
+@given(st.lists(st.integers(0, 10**7), min_size=1, max_size=300), st.integers(1, 8))
+def test_no_task_costs_more_than_the_mean_and_its_costliest_image(sizes: list[int], slots: int) -> None:
+    costs = np.array(sizes) + BYTES_WORTH_ONE_EMBEDDING
+    loads = [costs[task].sum() for task in plan_tasks(np.array(sizes), slots, 20)]
+    # What longest processing time first guarantees: the last image put on the fullest task found it the emptiest.
+    assert max(loads) <= costs.sum() / len(loads) + costs.max()
+
+
+def test_a_few_huge_pictures_do_not_share_a_task() -> None:
+    sizes = np.array([5_000] * 96 + [20_000_000] * 4)
+    assert sorted(int((sizes[task] > 10**6).sum()) for task in plan_tasks(sizes, 4, 25)) == [1, 1, 1, 1]
+
+
+@given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 128))
+def test_threads_times_tasks_never_exceed_the_cores(task_cpus: int, slots: int, cores: int) -> None:
+    threads = engine_threads(task_cpus, slots, cores)
+    assert 1 <= threads <= task_cpus
+    # One thread a task is the least there can be; only there may Spark itself have been given too many tasks.
+    assert threads * slots <= cores or threads == 1
+
+
+def test_a_task_with_several_cores_uses_them() -> None:
+    assert engine_threads(task_cpus=4, slots=4, cores=16) == 4
+    assert engine_threads(task_cpus=4, slots=4, cores=8) == 2

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.decomposition import PCA
+
+from mirabelle.errors import TrainingError
+from mirabelle.reduction import Moments, Projection, fewest_components, fit
+
+
+def _rows(seed: int, count: int, width: int, offset: float = 0.0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    spread = np.geomspace(10, 0.1, width)
+    return (random.normal(size=(count, width)) * spread + offset).astype(np.float32)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.lists(st.integers(1, 199), max_size=6), st.sampled_from([0.0, 1e3, -1e4]))
+def test_moments_do_not_depend_on_how_rows_are_parted(seed: int, cuts: list[int], offset: float) -> None:
+    rows = _rows(seed, 200, 6, offset)
+    parts = [part for part in np.split(rows, sorted(set(cuts))) if len(part)]
+    np.random.default_rng(seed).shuffle(parts)
+    merged = Moments.of(parts[0])
+    for part in parts[1:]:
+        merged = merged.merge(Moments.of(part))
+    exact = rows.astype(np.float64)
+    assert merged.count == 200
+    np.testing.assert_allclose(merged.mean, exact.mean(axis=0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(merged.scatter / 199, np.cov(exact.T), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(("count", "width"), [(300, 20), (30, 60)])
+@pytest.mark.parametrize("variance", [0.5, 0.8, 0.95])
+def test_equals_scikit_learn(count: int, width: int, variance: float) -> None:
+    rows = _rows(1, count, width, offset=5.0)
+    theirs = PCA(variance, svd_solver="full").fit(rows.astype(np.float64))
+    ours = fit(Moments.of(rows), variance)
+    assert len(ours.components) == theirs.n_components_
+    np.testing.assert_allclose(
+        ours.explained_variance_ratio[: theirs.n_components_], theirs.explained_variance_ratio_, atol=1e-9
+    )
+    np.testing.assert_allclose(np.abs(np.sum(ours.components * theirs.components_, axis=1)), 1, atol=1e-9)
+    np.testing.assert_allclose(
+        np.abs(ours.apply(rows)), np.abs(theirs.transform(rows.astype(np.float64))), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_components_fixes_the_number() -> None:
+    assert fit(Moments.of(_rows(2, 100, 20)), 0.8, components=7).components.shape == (7, 20)
+
+
+def test_signs_are_fixed() -> None:
+    rows = _rows(3, 100, 10)
+    forwards, backwards = fit(Moments.of(rows), 0.99), fit(Moments.of(rows[::-1]), 0.99)
+    np.testing.assert_allclose(forwards.components, backwards.components, atol=1e-9)
+    assert (forwards.components[np.arange(len(forwards.components)), np.abs(forwards.components).argmax(axis=1)] > 0).all()
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=50), st.floats(0.01, 1.0))
+def test_fewest_is_fewest(values: list[float], variance: float) -> None:
+    explained = np.sort(np.array(values))[::-1]
+    k = fewest_components(explained, variance)
+    share = explained / explained.sum()
+    assert share[:k].sum() >= variance - 1e-9
+    assert k == 1 or share[: k - 1].sum() < variance
+
+
+def test_too_little_to_fit_is_one_sentence() -> None:
+    with pytest.raises(TrainingError, match="at least 2 rows"):
+        fit(Moments.of(_rows(0, 1, 4)), 0.8)
+    with pytest.raises(TrainingError, match="all rows of features are the same"):
+        fit(Moments.of(np.ones((5, 4), np.float32)), 0.8)
+    with pytest.raises(TrainingError, match=r"reduce.components is 9.*have only\s+3"):
+        fit(Moments.of(_rows(0, 4, 20)), 0.8, components=9)
+
+
+def test_files_round_trip() -> None:
+    moments = Moments.of(_rows(4, 50, 5))
+    again = Moments.from_bytes(moments.to_bytes())
+    assert again.count == 50
+    np.testing.assert_array_equal(again.scatter, moments.scatter)
+    projection = fit(moments, 0.9)
+    np.testing.assert_array_equal(Projection.from_bytes(projection.to_bytes()).components, projection.components)
