@@ -374,7 +374,7 @@ def _open(kind: str, content: bytes) -> ImageFile.ImageFile:
         raise
     except Exception:
         if kind in ("JPEG", "AVIF"):
-            for block in (rb"ICC_PROFILE\0|Photoshop 3\.0\0|MPF\0|JFIF\0", rb"Exif\0"):
+            for block in (rb"ICC_PROFILE\0|Photoshop 3\.0\0|MPF\0|JFIF\0", rb"Exif"):
                 content = re.sub(block, lambda name: bytes(len(name[0])), content)
                 try:
                     return _open_once(kind, content)
@@ -396,29 +396,29 @@ def _open_once(kind: str, content: bytes) -> ImageFile.ImageFile:
         raise
 
 
-# Whether a file that could not be decoded ends before its own structure says.
-_ENDS_EARLY: dict[str, Callable[[bytes], bool]] = {
-    # no end-of-image after the last start-of-scan
-    "JPEG": lambda content: content.rfind(b"\xff\xd9") <= content.rfind(b"\xff\xda"),
-    # chunks: size, name, that many bytes, checksum
-    "PNG": lambda content: _walk_ends_early(content, 8, 12),
-    "WEBP": lambda content: 8 + _uint(content[4:8]) > len(content),
-    "GIF": lambda content: not content.rstrip(b"\0").endswith(b";"),
-    "TIFF": lambda content: _tiff_end(content) > len(content),
-    "BMP": lambda content: _uint(content[2:6]) > len(content),
-    # boxes: size of the whole, name
-    "AVIF": lambda content: _walk_ends_early(content, 0, 0),
-}
+def _jpeg_ends_early(content: bytes) -> bool:
+    """No start of scan among the segments, or no end of image after it. (A thumbnail has its own.)"""
+    position = 2
+    for _ in range(10_000):
+        segment = _JPEG_SEGMENT.search(content, position)
+        if segment is None or segment[1] == b"\xda":
+            return content.find(b"\xff\xd9", position) < 0 if segment else True
+        position = segment.start() + 2 + int.from_bytes(segment[2])
+    return False
 
 
-def _walk_ends_early(content: bytes, position: int, overhead: int) -> bool:
+_JPEG_SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xda-\xef\xfe])(..)", re.DOTALL)
+
+
+def _chunks_end_early(content: bytes, position: int, overhead: int, last: bytes) -> bool:
+    """For chunks, or boxes, of a size, a name and the rest; what the size leaves out is the overhead."""
     for _ in range(100_000):
-        size, name = int.from_bytes(content[position : position + 4]), content[position + 4 : position + 8]
-        if name == b"IEND" or size + overhead < 8 or not name.isalnum():
-            return overhead > 0 and len(name) < 4
-        position += size + overhead
-        if position > len(content):
-            return True
+        size, name = overhead + int.from_bytes(content[position : position + 4]), content[position + 4 : position + 8]
+        if len(name) < 4 or name == last:
+            return len(name) < 4 or position + size > len(content)
+        if size < 8 or not name.isalnum():
+            break
+        position += size
     return False
 
 
@@ -468,6 +468,18 @@ def _tiff_end(content: bytes) -> int:
             )
             end = max(end, *map(sum, zip(starts, sizes, strict=False)), 0)
     return end
+
+
+# Whether a file that could not be decoded ends before its own structure says.
+_ENDS_EARLY: dict[str, Callable[[bytes], bool]] = {
+    "JPEG": _jpeg_ends_early,
+    "PNG": lambda content: _chunks_end_early(content, 8, 12, b"IEND"),
+    "WEBP": lambda content: 8 + _uint(content[4:8]) > len(content),
+    "GIF": lambda content: not content.rstrip(b"\0").endswith(b";"),
+    "TIFF": lambda content: _tiff_end(content) > len(content),
+    "BMP": lambda content: _uint(content[2:6]) > len(content),
+    "AVIF": lambda content: _chunks_end_early(content, 0, 0, b"mdat"),
+}
 
 
 # -- Orientation and colour

@@ -37,7 +37,7 @@ NEEDED = {
 
 @contextmanager
 def open_session(settings: Mapping[str, object]) -> Iterator[SparkSession]:
-    """A SparkSession for the block, stopped after it.
+    """A SparkSession for the block, stopped after it; one that is there already, as in a notebook, is used and left.
 
     Args:
         settings: Spark properties; those that spark-submit set are left as they are.
@@ -52,6 +52,10 @@ def open_session(settings: Mapping[str, object]) -> Iterator[SparkSession]:
         raise PreflightError(
             f"pyspark cannot be imported ({error}); install mirabelle[spark], or use spark-submit"
         ) from error
+    running = SparkSession.getActiveSession()
+    if running is not None:
+        yield running
+        return
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     wanted = {**NEEDED, **{key: _text(value) for key, value in settings.items()}}
     if not submitted:

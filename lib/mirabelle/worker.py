@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -246,6 +247,17 @@ def features_table(images: pa.Table, outcomes: list[Outcome], lineage: dict[str,
         offsets, values.reshape(-1), type=target.field(schema.FEATURES).type
     )
     return pa.Table.from_arrays([made[f.name] if f.name in made else images[f.name] for f in target], schema=target)
+
+
+def outcomes_frame(outcomes: Iterable[Outcome]) -> pd.DataFrame:
+    """One row an outcome, with the columns of ``schema.OUTCOME_DDL``."""
+    rows = []
+    for outcome in outcomes:
+        error = outcome.error
+        reason = (str(error.stage), str(error.code), error.detail) if error else (None, None, None)
+        rows.append((outcome.features, outcome.width_px, outcome.height_px, *reason))
+    columns = [schema.FEATURES, schema.WIDTH_PX, schema.HEIGHT_PX, schema.STAGE, schema.CODE, schema.DETAIL]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def as_matrix(column: pa.Array | pa.ChunkedArray) -> Features:

@@ -75,7 +75,8 @@ def _manifest(job: Job) -> dict[str, Any]:
     """This run's manifest, or the newest one of a run that embedded, where this one did not extract."""
     own = job.runlog.manifest
     if "counts" in own:
-        return own
+        # The report is the last part: the page tells how the run will have ended.
+        return {**own, "status": "failed" if job.failed_bars else "done"}
     earlier = [m for m in read_manifests(job.store, job.output) if m.get("fingerprint") == own.get("fingerprint")]
     return next((m for m in reversed(earlier) if "counts" in m), own)
 
@@ -167,8 +168,12 @@ def _confused(job: Job, classifier: dict[str, Any] | None) -> list[ConfusedPair]
     for i, j, count in confused_pairs(metrics.confusion, PAIRS_SHOWN):
         true, predicted = metrics.labels[i], metrics.labels[j]
         wrong = predictions.filter((ds.field(schema.LABEL) == true) & (ds.field(schema.PREDICTED) == predicted))
-        shown = wrong.sort_by(schema.PATH).slice(0, PICTURES_A_PAIR)
-        pairs.append(ConfusedPair(true, predicted, count, _pictures(job, shown, LARGER_THUMBNAIL_PX)))
+        right = predictions.filter(ds.field(schema.LABEL) == predicted)
+        shown, examples = (
+            _pictures(job, rows.sort_by(schema.PATH).slice(0, PICTURES_A_PAIR), LARGER_THUMBNAIL_PX)
+            for rows in (wrong, right)
+        )
+        pairs.append(ConfusedPair(true, predicted, count, shown, examples))
     return pairs
 
 

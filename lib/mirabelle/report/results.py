@@ -25,6 +25,7 @@ PICTURES_A_PAIR = 6
 CONFUSIONS_LISTED = 200
 # Encoded pictures the map may hold, as data URIs; with Vega and all else the page stays under 8 MB.
 MAP_CHARACTERS = 5_000_000
+_NO_PCA = {"absent": "No PCA has been fitted in this output yet", "command": "mirabelle reduce"}
 _SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
 
 
@@ -45,7 +46,7 @@ def variance(contents: ReportContents) -> View:
     """The scree curve and how many components each share of the variance takes."""
     scree = contents.scree
     if scree is None:
-        return {"absent": "No PCA has been fitted in this output yet", "command": "mirabelle reduce"}
+        return dict(_NO_PCA)
     together = np.cumsum(scree.explained_variance_ratio)
     kept = percent(together[scree.components - 1])
     # A hair's breadth of rounding must not cost a component.
@@ -86,7 +87,7 @@ def map_(contents: ReportContents) -> View:
     sample = contents.scatter
     if sample is None or not len(sample.pictures):
         if contents.scree is None:
-            return {"absent": "No PCA has been fitted in this output yet", "command": "mirabelle reduce"}
+            return dict(_NO_PCA)
         return {"absent": "The PCA of this output has no second component to draw a map on", "command": None}
     ratios = contents.scree.explained_variance_ratio[:2].tolist() if contents.scree else []
     prefer = [label for pair in contents.confused for label in (pair.true, pair.predicted)]
@@ -127,7 +128,9 @@ def _row_of_neighbours(entry: Neighbours) -> View:
 def neighbours(contents: ReportContents) -> View:
     """A few images, each with those nearest to it."""
     if not contents.neighbours:
-        return {"absent": "No neighbours were looked up for this report", "command": "mirabelle report"}
+        if contents.scree is None:
+            return dict(_NO_PCA)
+        return {"absent": "No neighbours were looked up for this report", "command": None}
     rows = [_row_of_neighbours(entry) for entry in contents.neighbours[:QUERIES_SHOWN]]
     labelled = [p for row in rows for p in row["nearest"] if None not in (p["label"], row["query"]["label"])]
     same = sum(not picture["other"] for picture in labelled)

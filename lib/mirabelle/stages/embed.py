@@ -13,7 +13,7 @@ from mirabelle import schema
 from mirabelle.engines import Files
 from mirabelle.networks import Network
 from mirabelle.storage import open_store
-from mirabelle.worker import EmbedderSpec, Outcome, Tally, TaskReport, embedder_for, run_task
+from mirabelle.worker import EmbedderSpec, Tally, TaskReport, embedder_for, outcomes_frame, run_task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     from pyspark import Accumulator, Broadcast
-    from pyspark.sql import Column, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+    ArrowFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 DEFAULT_BATCH_BYTES = 4 * 2**20
 
@@ -72,8 +74,7 @@ def make_embed_series(
         embedder = embedder_for(spec, lambda: files.value)
         for sources in series:
             tally = Tally()
-            outcomes = embedder.embed(sources, tally)
-            yield pd.DataFrame([_row(outcome) for outcome in outcomes], columns=list(_ROW_COLUMNS))
+            yield outcomes_frame(embedder.embed(sources, tally))
             if model_rows is not None:
                 model_rows.add(tally.model_rows)
 
@@ -91,10 +92,7 @@ def embed_chunk(
     staging: str,
     counters: tuple[Accumulator[int], Accumulator[int]],
 ) -> list[TaskReport]:
-    """Embed a chunk's images on the executors and stage its rows.
-
-    The plan is a range with one mapInArrow over it: one Python node, no shuffle, and neither image bytes nor features
-    pass through the JVM. What comes back is one line a task.
+    """Embed a chunk's images on the executors and stage its rows; returns one report a task.
 
     Args:
         images: the chunk's part of the listing.
@@ -104,11 +102,18 @@ def embed_chunk(
     """
     listing = spark.sparkContext.broadcast((_to_ipc(images), list(tasks)))
     try:
-        plan = spark.range(0, len(tasks), 1, len(tasks))
-        function = make_run_task(spec, files, listing, staging, counters)
-        return [TaskReport.from_json(row.report) for row in plan.mapInArrow(function, "report string").collect()]
+        plan = plan_chunk(spark, len(tasks), make_run_task(spec, files, listing, staging, counters))
+        return [TaskReport.from_json(row.report) for row in plan.collect()]
     finally:
         listing.destroy()
+
+
+def plan_chunk(spark: SparkSession, tasks: int, function: ArrowFunction) -> DataFrame:
+    """A range of task numbers, one a partition, with ``function`` over it.
+
+    One Python node and no shuffle; neither image bytes nor features pass through the JVM, only a line a task.
+    """
+    return spark.range(0, tasks, 1, tasks).mapInArrow(function, "report string")
 
 
 def make_run_task(
@@ -117,7 +122,7 @@ def make_run_task(
     listing: Broadcast[tuple[bytes, list[Any]]],
     staging: str,
     counters: tuple[Accumulator[int], Accumulator[int]],
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+) -> ArrowFunction:
     """The function that executors run: task numbers in, one report a task out."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -134,15 +139,6 @@ def make_run_task(
                 yield pa.RecordBatch.from_pydict({"report": [report.to_json()]})
 
     return run
-
-
-_ROW_COLUMNS = (schema.FEATURES, schema.WIDTH_PX, schema.HEIGHT_PX, schema.STAGE, schema.CODE, schema.DETAIL)
-
-
-def _row(outcome: Outcome) -> tuple[object, ...]:
-    error = outcome.error
-    reason = (str(error.stage), str(error.code), error.detail) if error else (None, None, None)
-    return (outcome.features, outcome.width_px, outcome.height_px, *reason)
 
 
 def _to_ipc(table: pa.Table) -> bytes:

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from mirabelle.report import (
     ConfusedPair,
     Evaluation,
@@ -18,7 +20,6 @@ from mirabelle.report import (
     Scatter,
     Scree,
 )
-from PIL import Image
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from mirabelle.report import ReportContents, render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -20,9 +21,15 @@ DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not both on the PATH")
 
 SWITCHES = (
-    "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync --disable-dev-shm-usage"
-).split()
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+)
 CHARTS = ["chart-rejects", "chart-components", "chart-map", "chart-confusion", "chart-clock", "chart-work"]
 
 
@@ -196,8 +203,11 @@ def test_labels_can_be_found_by_name(browser: Any, pages: dict[int, Path]) -> No
 
     view_at(browser, pages[60], 1280)
     browser.find_element(By.ID, "key-search").send_keys("kind 5")
-    shown = "[...document.querySelectorAll('.labels li')].filter(item => !item.hidden).map(item => item.querySelector('bdi').textContent)"
-    assert sorted(browser.execute_script(f"return {shown}")) == [f"Kind {i}" for i in range(50, 60)]
+    shown = """
+        return [...document.querySelectorAll(".labels li")].filter(item => !item.hidden)
+          .map(item => item.querySelector("bdi").textContent)
+    """
+    assert sorted(browser.execute_script(shown)) == [f"Kind {i}" for i in range(50, 60)]
     browser.find_element(By.ID, "key-search").send_keys(" nowhere")
     assert browser.find_element(By.ID, "key-none").is_displayed()
 
@@ -286,7 +296,10 @@ def test_cells_of_the_confusion_matrix_tell_what_they_are(
 
 def test_light_and_dark_differ_and_follow_the_system(browser: Any, pages: dict[int, Path]) -> None:
     view_at(browser, pages[12], 1280)
-    colours = "[getComputedStyle(document.body).backgroundColor, document.querySelector('#chart-clock .mark-text text').getAttribute('fill')]"
+    colours = (
+        "[getComputedStyle(document.body).backgroundColor,"
+        " document.querySelector('#chart-clock .mark-text text').getAttribute('fill')]"
+    )
     light = browser.execute_script(f"return {colours}")
     browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from mirabelle.report import Picture, Scatter, charts, scatter
 
 
@@ -84,8 +85,9 @@ def test_bars_keep_their_order_and_say_their_texts() -> None:
 
 def plot(labels: list[str | None], prefer: tuple[str, ...] = (), **changed: Any) -> scatter.Plot:
     pictures = [Picture(f"p{i}", label, b"RIFF" if i % 2 else None) for i, label in enumerate(labels)]
-    given = {"coordinates": np.arange(2.0 * len(labels)).reshape(-1, 2), "split": [None] * len(labels)} | changed
-    return scatter.plot(Scatter(pictures=pictures, total=len(labels), **given), [0.5, 0.25], prefer)
+    places, split = np.arange(2.0 * len(labels)).reshape(-1, 2), [None] * len(labels)
+    given: dict[str, Any] = {"coordinates": places, "split": split, "total": len(labels)}
+    return scatter.plot(Scatter(pictures=pictures, **(given | changed)), [0.5, 0.25], prefer)
 
 
 def test_map_numbers_labels_by_name_and_finds_their_middles() -> None:

@@ -1,0 +1,42 @@
+"""One Spark session of two cores for all tests here, and pipelines small enough to run often."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from mirabelle.config import load
+from mirabelle.console import Console
+from mirabelle.pipeline import Job, execute
+from mirabelle.pipeline.job import STAGES
+from mirabelle.session import open_session
+
+SETTINGS = {
+    "spark.master": "local[2]",
+    "spark.ui.enabled": "false",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.driver.memory": "2g",
+    # The workers' Python is this one, with the tests' own modules beside it.
+    "spark.executorEnv.PYTHONPATH": str(Path(__file__).parents[1]),
+}
+
+# A real network, small and at a small size.
+SMALL = ["backbone.name=mobilenet", "backbone.weights=random:1", "backbone.input_px=32", "images.layout={split}/{label}/{name}"]
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    with open_session(SETTINGS) as session:
+        yield session
+
+
+@pytest.fixture
+def pipeline(spark: SparkSession, pictures: Path, tmp_path: Path, cache: Path) -> Callable[..., Job]:
+    """Run some stages on ``pictures``; settings are added to, or take the place of, the small ones."""
+
+    def run(*settings: str, stages: Sequence[str] = STAGES) -> Job:
+        given = [f"images.root={pictures}", f"output={tmp_path / 'output'}", f"cache={cache}", *SMALL, *settings]
+        return execute(load(None, given, {}), stages, "run", Console(quiet=True))
+
+    return run

@@ -1,0 +1,152 @@
+"""The network on the executors: invariants 2, 3 and 4 of the design, and the public column."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from conftest import break_some, mean_colour
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from mirabelle.listing import list_images
+from mirabelle.networks import Network
+from mirabelle.planning import plan_tasks
+from mirabelle.stages.embed import embed, embed_chunk, make_run_task, plan_chunk, spec_of
+from mirabelle.storage import DiskStore
+
+
+def plan_of(frame: DataFrame) -> str:
+    return str(frame._jdf.queryExecution().executedPlan().toString())
+
+
+def python_nodes(frame: DataFrame) -> int:
+    plan = plan_of(frame)
+    return sum(plan.count(node) for node in ("ArrowEvalPython", "BatchEvalPython", "MapInArrow", "MapInPandas", "PythonMapInArrow"))
+
+
+@pytest.fixture
+def paths(spark: SparkSession, pictures: Path) -> DataFrame:
+    break_some(pictures)
+    rows = [(str(path),) for path in sorted(pictures.rglob("*.*"))]
+    return spark.createDataFrame(rows, "path string").repartition(3)
+
+
+def test_the_network_runs_once_an_image_whatever_is_filtered(spark: SparkSession, paths: DataFrame, network: Network) -> None:
+    counted = spark.sparkContext.accumulator(0)
+    embedded = paths.withColumn("o", embed("path", network, model_rows=counted))
+    # A filter on one field and a projection of others: the case that Spark evaluates twice (SPARK-47672).
+    good = embedded.where("o.code is null").select("path", "o.features", F.col("o.width_px").alias("w")).where("w > 1")
+    assert python_nodes(good) == 1
+    rows = good.collect()
+    assert len(rows) == 54
+    assert counted.value == 54
+    for row in rows[::9]:
+        np.testing.assert_allclose(row.features, mean_colour(Path(row.path)), rtol=1e-5)
+
+
+def test_paths_and_bytes_give_the_same(spark: SparkSession, pictures: Path, network: Network) -> None:
+    codes = break_some(pictures)
+    files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(str(pictures))
+    plain = files.select(F.regexp_replace("path", "^file:/+", "/").alias("path"), "content").repartition(2)
+    both = plain.select("path", embed("path", network).alias("a"), embed("content", network).alias("b")).collect()
+    # Spark's own reader passes over files of no bytes without a word; our listing does not.
+    del codes[str(pictures / "Training/beryl/empty.jpg")]
+    assert len(both) == 56
+    assert all(row.a == row.b for row in both)
+    assert {row.path: row.a.code for row in both if row.a.code} == codes
+    assert all((row.a.stage == "decode") == (row.path in codes) for row in both)
+
+
+def test_an_empty_frame_is_embedded_to_an_empty_frame(spark: SparkSession, network: Network) -> None:
+    assert spark.createDataFrame([], "path string").select(embed("path", network).alias("o")).collect() == []
+
+
+class Chunk:
+    """A chunk of the pictures, ready to run."""
+
+    def __init__(self, spark: SparkSession, pictures: Path, staging: Path, network: Network) -> None:
+        self.spark, self.staging, self.spec = spark, str(staging), spec_of(network)
+        self.files = spark.sparkContext.broadcast(network.files)
+        self.images = list_images(DiskStore(), str(pictures), ["*"], [".*"]).table
+        self.tasks = plan_tasks(self.images["size_bytes"].to_numpy(), 2, 10)
+        self.counters = (spark.sparkContext.accumulator(0), spark.sparkContext.accumulator(0))
+
+    def run(self) -> list:
+        return embed_chunk(self.spark, self.spec, self.files, self.images, self.tasks, self.staging, self.counters)
+
+
+@pytest.fixture
+def chunk(spark: SparkSession, pictures: Path, tmp_path: Path, network: Network) -> Chunk:
+    break_some(pictures)
+    return Chunk(spark, pictures, tmp_path / "staging", network)
+
+
+def test_a_chunk_counts_every_image_once(chunk: Chunk) -> None:
+    reports = chunk.run()
+    assert sorted(r.task for r in reports) == list(range(len(chunk.tasks)))
+    assert len(reports) > 2
+    assert (sum(r.embedded for r in reports), sum(r.rejected for r in reports)) == (54, 3)
+    assert sum(r.model_rows for r in reports) == 54
+    assert tuple(c.value for c in chunk.counters) == (54, 3)
+    rows = pd.read_parquet(Path(chunk.staging) / "features")
+    assert rows["path"].nunique() == len(rows) == 54
+
+
+def test_a_chunks_plan_has_one_python_node_and_shuffles_nothing(chunk: Chunk) -> None:
+    listing = chunk.spark.sparkContext.broadcast((b"", []))
+    function = make_run_task(chunk.spec, chunk.files, listing, chunk.staging, chunk.counters)
+    plan = plan_chunk(chunk.spark, 7, function)
+    assert python_nodes(plan) == 1
+    text = plan_of(plan)
+    assert "Exchange" not in text
+    assert "binaryFile" not in text
+    # What crosses from a worker to the JVM is one line of text a task.
+    assert plan.schema.simpleString() == "struct<report:string>"
+    assert plan.rdd.getNumPartitions() == 7
+
+
+def look_into_workers(spark: SparkSession) -> dict[int, tuple[int, set[str]]]:
+    """For each worker process: its embedder's identity, and every package and module of ours that it has loaded."""
+
+    # Local, so that it is sent by value: a worker that imported this file would import all that this file does.
+    def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import os
+        import sys
+        import time
+
+        import pyarrow as pa
+
+        from mirabelle import worker
+
+        for _ in batches:
+            time.sleep(0.3)  # long enough that both workers take a share
+            loaded = {name.partition(".")[0] for name in sys.modules} | {n for n in sys.modules if "mirabelle." in n}
+            embedder = id(next(iter(worker._EMBEDDERS.values()), None))
+            yield pa.RecordBatch.from_pydict(
+                {"pid": [os.getpid()], "embedder": [embedder], "loaded": [",".join(sorted(loaded))]}
+            )
+
+    rows = spark.range(0, 4, 1, 4).mapInArrow(look, "pid long, embedder long, loaded string").collect()
+    return {row.pid: (row.embedder, set(row.loaded.split(","))) for row in rows}
+
+
+def test_a_worker_builds_its_engine_once_and_keeps_it_across_chunks(chunk: Chunk, tmp_path: Path) -> None:
+    chunk.run()
+    first = look_into_workers(chunk.spark)
+    chunk.staging = str(tmp_path / "again")
+    chunk.run()
+    second = look_into_workers(chunk.spark)
+    both = first.keys() & second.keys()
+    assert both, "no worker process lived on"
+    assert all(first[pid][0] == second[pid][0] for pid in both)
+
+
+def test_a_worker_imports_neither_keras_nor_anything_that_downloads(chunk: Chunk) -> None:
+    chunk.run()
+    for _, loaded in look_into_workers(chunk.spark).values():
+        driver_only = {"keras", "tensorflow", "pip", "requests", "pydantic", "typer", "sklearn", "altair"}
+        driver_only |= {"mirabelle.weights", "mirabelle.backbones", "mirabelle.networks", "mirabelle.config"}
+        assert loaded & driver_only == set()
