@@ -42,8 +42,8 @@ $(WHEEL): $(READY) pyproject.toml README.md $(SOURCES)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@touch $@
 
-bench: $(READY) java  ## Compare with the notebook-style job; needs a folder: make bench IMAGES=... WEIGHTS=...
-	$(BIN)/python scripts/bench/compare.py --images $(IMAGES) --weights $(WEIGHTS)
+bench: $(READY) java  ## Compare with the notebook-style job; make bench BENCH="--images PICTURES --limit 1000"
+	$(BIN)/python scripts/bench/compare.py $(BENCH)
 
 lock: $(READY)  ## Resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -628,8 +628,8 @@ def _shadow(depth: Floats) -> Floats:
     reach = side // 4
     padded = np.pad(depth, reach, constant_values=-9)
     hidden = np.zeros(depth.shape, np.float32)
-    for pace in (1.5, 3, 5, 7.5, 11, 15, 20, 26, 33, 40):
-        pace *= side / 200
+    for step in (1.5, 3, 5, 7.5, 11, 15, 20, 26, 33, 40):
+        pace = step * side / 200
         dx, dy = round(pace * float(LIGHT[0]) / flat), round(-pace * float(LIGHT[1]) / flat)
         over = padded[reach + dy : reach + dy + side, reach + dx : reach + dx + side] - depth - pace * rise
         np.maximum(hidden, np.clip((over - 0.015) * 25, 0, 1), out=hidden)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,12 +82,29 @@ class LayerSummary:
 
 
 def import_keras() -> Any:
-    """Keras, with its backend's remarks about the machine turned off."""
+    """Keras, without its backend's remarks about the machine."""
     # Read when the backend is first imported; a user who wants the remarks sets it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "keras" not in sys.modules:
+        with _deaf_stderr():
+            import keras
     import keras
 
     return keras
+
+
+@contextmanager
+def _deaf_stderr() -> Iterator[None]:
+    """Drop what is written to stderr below Python: TensorFlow says a little there before it can be told to be quiet."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def find(name: str) -> Backbone:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
@@ -75,10 +76,12 @@ def open_session(settings: Mapping[str, object]) -> Iterator[SparkSession]:
         ) from error
     if submitted and not conf.contains("spark.log.level"):
         spark.sparkContext.setLogLevel("ERROR")
-    try:
-        yield spark
-    finally:
-        spark.stop()
+    with tempfile.TemporaryDirectory(prefix="mirabelle-") as folder:
+        try:
+            _send_wheels(spark, folder)
+            yield spark
+        finally:
+            spark.stop()
 
 
 def check_java() -> str:
@@ -104,6 +107,22 @@ def slots(spark: SparkSession) -> int:
 def task_cpus(spark: SparkSession) -> int:
     """Cores that Spark sets aside for each task."""
     return int(spark.sparkContext.getConf().get("spark.task.cpus", "1") or "1")
+
+
+def _send_wheels(spark: SparkSession, folder: str) -> None:
+    """Let workers import from wheels given to ``--py-files``: Spark puts only ``.zip``, ``.egg`` and ``.jar`` on their path.
+
+    A wheel is a zip file, so a copy with that name is sent too (``SparkContext.PACKAGE_EXTENSIONS``). Spark reads it
+    again whenever an executor joins, so ``folder`` must live as long as the session.
+    """
+    from pyspark import SparkFiles
+
+    for given in spark.sparkContext.getConf().get("spark.submit.pyFiles", "").split(","):
+        name = os.path.basename(given)
+        if name.endswith(".whl"):
+            renamed = os.path.join(folder, name.removesuffix(".whl") + ".zip")
+            shutil.copyfile(SparkFiles.get(name), renamed)
+            spark.sparkContext.addPyFile(renamed)
 
 
 def _quiet_logging() -> str:

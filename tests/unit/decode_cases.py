@@ -137,7 +137,7 @@ def tiff(
         value = struct.pack(f"{order}{len(values)}{layout}", *values)
         if len(value) > 4:
             far, value = far + value, struct.pack(order + "L", far_start + len(far))
-        directory += struct.pack(order + "HHL", tag, {"H": 3, "L": 4, "B": 1}[layout], len(values)) + value.ljust(
+        directory += struct.pack(order + "HHL", tag, {"H": 3, "L": 4, "l": 9}[layout], len(values)) + value.ljust(
             4, b"\0"
         )
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "L", starts[-1])

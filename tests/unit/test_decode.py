@@ -6,6 +6,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -174,11 +175,8 @@ def test_compressed_tiff(compression: str) -> None:
     assert np.array_equal(pixels(saved(image, "TIFF", compression=compression)), np.asarray(image.convert("RGB")))
 
 
-@pytest.mark.parametrize("height", [4, -4])
-@pytest.mark.parametrize("compression", [0, 1])
+@pytest.mark.parametrize(("height", "compression"), [(4, 0), (-4, 0), (4, 1)])
 def test_bmp_either_way_up_and_run_length_encoded(height: int, compression: int) -> None:
-    if compression and height < 0:
-        pytest.skip("a run-length encoded BMP stands on its head by definition")
     rows = np.array([[9, 9, 9, 4], [7, 7, 7, 7], [0, 0, 0, 0], [3, 3, 8, 8]])
     stored = rows[:: -1 if height > 0 else 1]
     runs = b"".join(bytes((3, a, 1, c)) if b == a else bytes((2, a, 2, c)) for a, _, b, c in stored)
@@ -425,8 +423,9 @@ def test_other_damaged_metadata_costs_neither_picture_nor_orientation(segment: b
 
 def test_damaged_sub_directories_of_a_tiff() -> None:
     data = np.arange(64, dtype=np.uint8)
-    tags = {0x8769: ("L", (0xFFFFFFF0,)), 0x8825: ("L", (9,))}
-    assert np.array_equal(pixels(tiff([data.tobytes()], 8, 8, 8, tags=tags)), grey(data.reshape(8, 8)))
+    for place in (("L", (0xFFFFFFF0,)), ("L", (9,)), ("l", (-9,))):
+        content = tiff([data.tobytes()], 8, 8, 8, tags={0x8769: place, 0x8825: place})
+        assert np.array_equal(pixels(content), grey(data.reshape(8, 8)))
 
 
 # -- Formats
@@ -561,6 +560,13 @@ def test_damage_within_a_whole_file_is_corrupt(kind: str) -> None:
     assert refusal(bytes(content), accept_truncated=True) == "corrupt"
 
 
+def test_a_bmp_that_does_not_say_how_long_it_is() -> None:
+    content = bytearray(KINDS["bmp"])
+    content[2:6] = bytes(4)
+    assert np.array_equal(pixels(bytes(content)), pixels(KINDS["bmp"]))
+    assert refusal(bytes(content[:9000])) == "truncated"
+
+
 def test_a_negative_width_is_corrupt() -> None:
     assert refusal(bmp(-8, 8, 8, 0, bytes(64))) == "corrupt"
 
@@ -594,9 +600,9 @@ BOMBS: dict[str, tuple[bytes, str]] = {
     "tiff": (tiff([bytes(64)], 60000, 60000, 8), "too_many_pixels"),
     "tiff tile": (tiff([zlib.compress(bytes(10**6))], 8, 8, 8, tile=(60000, 60000), compression=8), "too_many_pixels"),
     "tiff strips": (tiff([bytes(64)], 8, 8, 8, tags={273: ("L", (8,) * 200_001)}), "corrupt"),
-    "webp canvas": (webp(b"VP8X", bytes(4) + b"\xff\x3f\0\xff\x3f\0"), "too_many_pixels"),
-    "lossless webp": (webp(b"VP8L", b"\x2f" + struct.pack("<L", 16383 | 16383 << 14)), "too_many_pixels"),
-    "lossy webp": (webp(b"VP8 ", bytes(3) + b"\x9d\1\x2a" + struct.pack("<HH", 16383, 16383)), "too_many_pixels"),
+    "webp canvas": (webp(b"VP8X", bytes(4) + struct.pack("<HBHB", 9999, 0, 9999, 0)), "too_many_pixels"),
+    "lossless webp": (webp(b"VP8L", b"\x2f" + struct.pack("<L", 9999 | 9999 << 14)), "too_many_pixels"),
+    "lossy webp": (webp(b"VP8 ", bytes(3) + b"\x9d\1\x2a" + struct.pack("<HH", 9999, 9999)), "too_many_pixels"),
     "avif": (avif_of(17000, 17000), "too_many_pixels"),
     "rle bmp": (bmp(4000, 4000, 4, 2, b"\xff\x12" * 70_000), "too_many_pixels"),
     "png text": (png(1, 1, 8, 0, b"\0", png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**24)))), "corrupt"),
@@ -612,9 +618,9 @@ BOMBS: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_are_refused_at_once(name: str) -> None:
     content, expected = BOMBS[name]
-    begun = time.perf_counter()
+    begun = time.process_time()  # which other work on the machine does not lengthen
     assert refusal(content) == expected
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_a_jpeg_of_too_many_scans() -> None:
@@ -633,23 +639,42 @@ def test_the_limit_is_the_last_size_allowed() -> None:
     assert decode(KINDS["avif"], 8, DecodeOptions(max_pixels=10_800)).height_px == 90
 
 
-def test_a_tall_thread_of_a_picture_is_not_widened_row_by_row() -> None:
-    # At 224 px Pillow would take 1.8 GB for the rows alone; here the same path at a size that costs the test little.
+def test_a_tall_thread_of_a_picture_is_not_widened_row_by_row(tmp_path: Path) -> None:
     column = np.linspace(0, 255, 300_000).astype(np.uint8).reshape(-1, 1)
     found = pixels(tiff([column.tobytes()], 1, 300_000, 8), 200)
     assert (found == found[:, :1]).all()
     assert np.abs(found[:, 0, 0] - np.linspace(0, 255, 200)).max() < 2
+    # Pillow's own order of things would take 5.4 GB here.
+    (tmp_path / "thread").write_bytes(tiff([zlib.compress(bytes(6_000_000))], 1, 6_000_000, 8, compression=8))
+    (answer,) = decode_apart(tmp_path / "thread")
+    assert answer["outcome"] == "picture"
+    assert answer["peak_kib"] < 2**20
+
+
+ODD_JPEG = PLAIN_JPEG[:2] + jpeg_segment(0xE1, exif(b"\1\0\0\0", HUGE)) + PLAIN_JPEG[2:]
+
+
+def test_pillows_warnings_reach_nobody_and_others_do() -> None:
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        with Image.open(io.BytesIO(ODD_JPEG)) as opened:
+            opened.getexif()
+        assert len(heard) == 1  # so there is something to keep quiet
+        assert decode(ODD_JPEG, 8).width_px == 120
+        assert refusal(sof(10000, 10000)) == "too_many_pixels"
+        assert len(heard) == 1
+        warnings.warn("after", stacklevel=1)
+        assert len(heard) == 2
 
 
 def test_pillow_is_left_as_it_was() -> None:
     before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
-    odd = PLAIN_JPEG[:2] + jpeg_segment(0xE1, exif(b"\1\0\0\0", HUGE)) + PLAIN_JPEG[2:]
     together = threading.Barrier(4)
 
     def work(_: int) -> DecodedImage:
         together.wait(10)
         for _ in range(20):
-            image = decode(odd, 8)
+            image = decode(ODD_JPEG, 8)
         return image
 
     with ThreadPoolExecutor(4) as pool:

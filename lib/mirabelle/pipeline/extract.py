@@ -136,6 +136,7 @@ def _embed_all(
             # Otherwise leaving the pool would wait for work that nobody wants any more.
             context.cancelAllJobs()
             raise
+    table.clean()
     return chunks, all_reports
 
 

@@ -130,5 +130,6 @@ def _explain(error: str) -> str:
     mismatch = next((line for line in lines if "PYTHON_VERSION_MISMATCH" in line or "different version" in line), None)
     if mismatch:
         return f"{mismatch[:300]}; set PYSPARK_PYTHON to the same version on driver and workers"
-    told = next((line for line in reversed(lines) if line and not line.startswith("at ")), "no reason given")
+    telling = [line for line in lines if ("Error" in line or "Exception" in line) and not line.startswith("at ")]
+    told = telling[-1] if telling else next(filter(None, lines), "no reason given")
     return f"the workers' Python does not start: {told[:300]}"

@@ -1,0 +1,58 @@
+"""Real `spark-submit`s of the jobs, with the built wheel, as users start them."""
+
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+BIN = Path(sys.executable).parent
+
+
+def environment() -> dict[str, str]:
+    """The user's, with this interpreter's commands first, and nothing of a make that runs the tests."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "MIRABELLE_"))}
+    return {**own, "PATH": f"{BIN}:{os.environ['PATH']}", "PYSPARK_PYTHON": sys.executable}
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as a wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(folder), "."]
+    subprocess.run(command, cwd=REPOSITORY, check=True, env=environment())
+    (built,) = folder.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        names = archive.namelist()
+    for needed in ("mirabelle/report/page.html", "mirabelle/report/page.css", "mirabelle/report/map.js", "mirabelle/py.typed"):
+        assert needed in names
+    return built
+
+
+@pytest.fixture
+def submit(wheel: Path) -> Callable[..., subprocess.Popen]:
+    """Start a job; stdout and stderr come together, as spark-submit gives them."""
+    started: list[subprocess.Popen] = []
+
+    def start(job: str, *settings: str, package: Path = wheel) -> subprocess.Popen:
+        options = [option for setting in settings for option in ("--set", setting)]
+        command = [str(BIN / "spark-submit"), "--properties-file", "conf/spark-local.conf", "--master", "local[2]"]
+        process = subprocess.Popen(
+            [*command, "--py-files", str(package), f"jobs/{job}.py", *options],
+            cwd=REPOSITORY, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        process.stdout.close()

@@ -1,0 +1,35 @@
+"""The README's first command, as a newcomer runs it."""
+
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+from conftest import REPOSITORY, read_manifest
+from submit.conftest import environment
+
+
+def make_demo(folder: Path) -> str:
+    done = subprocess.run(
+        ["make", "demo", f"DEMO={folder}"], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_make_demo_and_again(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    text = make_demo(tmp_path)
+    manifest = read_manifest(output)
+    assert manifest["counts"]["embedded"] == 648
+    assert manifest["counts"]["rejected"] == 5
+    assert not manifest["random_weights"]
+    assert manifest["embedding"]["weights_digest"].startswith("b917f4fa484e2422")
+    assert manifest["classifier"]["accuracy"] > 0.9
+    page = Path(manifest["report"])
+    assert f"report:     {page}" in text
+    assert page.stat().st_size > 500_000
+
+    text = make_demo(tmp_path)
+    assert "653 listed = 0 embedded + 0 rejected + 653 unchanged" in text
+    assert read_manifest(output)["counts"]["model_rows"] == 0
+    assert len(pd.read_parquet(output / "features")) == 648

@@ -1,0 +1,119 @@
+"""What is checked before Spark is started; that it starts, and with what, is in tests/spark/test_preflight.py."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mirabelle import session
+from mirabelle.errors import PreflightError
+from mirabelle.session import check_java
+
+
+def make_java(folder: Path, mode: int = 0o755) -> Path:
+    """A stand-in for java in ``folder/bin``."""
+    java = folder / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text("#!/bin/sh\n")
+    java.chmod(mode)
+    return java
+
+
+def test_java_is_the_one_in_java_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, elsewhere = make_java(tmp_path / "home"), make_java(tmp_path / "elsewhere")
+    monkeypatch.setenv("PATH", str(elsewhere.parent))
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
+    assert check_java() == str(home)
+
+
+@pytest.mark.parametrize("home", [None, ""])
+def test_without_java_home_java_is_the_first_on_the_path(
+    home: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    java = make_java(tmp_path)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), str(java.parent)]))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    if home is not None:
+        monkeypatch.setenv("JAVA_HOME", home)
+    assert check_java() == str(java)
+
+
+@pytest.mark.parametrize("executable", [None, 0o644])
+def test_a_java_home_without_java_is_named(
+    executable: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spark would use JAVA_HOME, whatever is on the path."""
+    if executable is not None:
+        make_java(tmp_path / "home", executable)
+    monkeypatch.setenv("PATH", str(make_java(tmp_path / "elsewhere").parent))
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
+    with pytest.raises(PreflightError) as raised:
+        check_java()
+    sentence = str(raised.value)
+    assert f"JAVA_HOME is {tmp_path / 'home'} and holds no java" in sentence
+    assert "Spark needs Java 17 or later" in sentence
+    assert "\n" not in sentence
+
+
+def test_no_java_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(PreflightError, match=r"^there is no java; Spark needs Java 17 or later: install one, or set"):
+        check_java()
+
+
+def in_a_process(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **environment}
+    )
+    return done.stdout.strip()
+
+
+def test_without_pyspark_the_sentence_names_the_extra() -> None:
+    code = """
+import sys
+sys.modules["pyspark"] = None
+from mirabelle.errors import PreflightError
+from mirabelle.session import open_session
+try:
+    with open_session({}):
+        print("opened")
+except PreflightError as error:
+    print(error)
+"""
+    told = in_a_process(code)
+    assert "pyspark cannot be imported" in told
+    assert "install mirabelle[spark], or use spark-submit" in told
+    assert "\n" not in told
+
+
+def test_java_is_looked_for_before_spark_is_started(tmp_path: Path) -> None:
+    code = """
+from mirabelle.errors import PreflightError
+from mirabelle.session import open_session
+from pyspark import SparkContext
+try:
+    with open_session({"spark.master": "local[1]"}):
+        print("opened")
+except PreflightError as error:
+    print(error, SparkContext._gateway)
+"""
+    told = in_a_process(code, JAVA_HOME=str(tmp_path))
+    assert told == (
+        f"JAVA_HOME is {tmp_path} and holds no java; Spark needs Java 17 or later: install one, or set JAVA_HOME to it"
+        " None"
+    )
+
+
+def test_the_module_needs_no_spark_to_be_imported() -> None:
+    code = "import sys, mirabelle.session; print({'pyspark', 'py4j', 'numpy', 'pydantic'} & set(sys.modules))"
+    assert in_a_process(code) == "set()"
+
+
+def test_nothing_of_a_place_is_in_the_settings_that_always_hold() -> None:
+    """Masters, memory and endpoints come from the configuration or from spark-submit."""
+    about_a_place = ("master", "memory", "endpoint", "cores", "instances", "fs.s3a", "host", "port")
+    assert not [key for key in session.NEEDED if any(word in key for word in about_a_place)]
+    assert session.NEEDED["spark.ui.showConsoleProgress"] == "false"

@@ -1,0 +1,282 @@
+"""Which rows are learnt from and which are judged on: what holds of every choice, and what is refused."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from mirabelle.config import Classify
+from mirabelle.errors import ConfigError, TrainingError
+from mirabelle.pipeline.train import Sides, choose_sides
+
+GRID = {"regParam": [0.0, 0.1]}
+
+
+def about(
+    labels: Sequence[str | None], splits: Sequence[str | None] | None = None, **columns: Sequence[str | None]
+) -> pd.DataFrame:
+    """Rows as the feature table has them: a path, a label, a split, and further label columns."""
+    paths = [f"/pictures/{label}/{i:03d}.jpg" for i, label in enumerate(labels)]
+    return pd.DataFrame({"path": paths, "label": labels, "split": splits or [None] * len(paths), **columns})
+
+
+def objects(kinds: int, each: int, views: int) -> pd.DataFrame:
+    """Pictures of things seen from several sides: ``kinds`` labels, ``each`` things of a kind, ``views`` of a thing."""
+    rows = [(f"kind{k}", f"thing{k}-{t}", v) for k in range(kinds) for t in range(each) for v in range(views)]
+    return pd.DataFrame(
+        {
+            "path": [f"/pictures/{kind}/{thing}_{view}.jpg" for kind, thing, view in rows],
+            "label": [kind for kind, *_ in rows],
+            "split": None,
+            "thing": [thing for _, thing, _ in rows],
+        }
+    )
+
+
+def by_path(sides: Sides, column: str = "side") -> dict[str, object]:
+    return dict(zip(sides.frame["path"], sides.frame[column], strict=True))
+
+
+# By the path's own split
+
+
+def test_the_sources_own_split_is_kept() -> None:
+    rows = about([*"abcabcab"], ["Training"] * 5 + ["Test"] * 3)
+    sides = choose_sides(rows, Classify())
+    assert by_path(sides) == dict(zip(rows["path"], ["train"] * 5 + ["test"] * 3, strict=True))
+    assert sides.description == "as the source splits them, Training and Test"
+
+
+def test_other_names_of_splits_and_splits_that_are_neither() -> None:
+    rows = about([*"ababababab"], ["fit"] * 4 + ["try"] * 3 + ["Validation", None, "Test"])
+    sides = choose_sides(rows, Classify(train_split="fit", test_split="try"))
+    assert Counter(by_path(sides).values()) == {"train": 4, "test": 3}
+    assert set(by_path(sides)) == set(rows["path"][:7])
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "missing"), [("Trainig", "Test", "Trainig"), ("Training", "test", "test"), ("a", "b", "a")]
+)
+def test_a_split_that_is_not_there_is_named_and_those_that_are(train: str, test: str, missing: str) -> None:
+    rows = about([*"ababab"], ["Training", "Training", "Test", "Test", "More", None])
+    with pytest.raises(TrainingError) as raised:
+        choose_sides(rows, Classify(train_split=train, test_split=test))
+    sentence = str(raised.value)
+    assert f"no picture is in the split '{missing}'" in sentence
+    assert "['More', 'Test', 'Training']" in sentence
+    assert "classify.train_split" in sentence
+    assert "classify.test_split" in sentence
+
+
+def test_one_split_cannot_be_both() -> None:
+    rows = about([*"abab"], ["Training"] * 4)
+    with pytest.raises(TrainingError, match=r"leaves nothing to (learn from|judge on)"):
+        choose_sides(rows, Classify(test_split="Training"))
+
+
+# By share
+
+
+def test_without_splits_each_class_is_held_out_in_its_share() -> None:
+    rows = about(["a"] * 50 + ["b"] * 30 + ["c"] * 20)
+    sides = choose_sides(rows, Classify(test_share=0.2))
+    label = dict(zip(rows["path"], rows["label"], strict=True))
+    held = Counter(label[path] for path, side in by_path(sides).items() if side == "test")
+    assert held == {"a": 10, "b": 6, "c": 4}
+    assert len(sides.frame) == 100
+    assert sides.description == "at random, 20% held out, seed 0"
+
+
+def test_the_choice_follows_the_seed_and_not_the_order_of_the_rows() -> None:
+    rows = about([*"abcd"] * 25)
+    one = by_path(choose_sides(rows, Classify(seed=3)))
+    assert one == by_path(choose_sides(rows.sample(frac=1, random_state=9), Classify(seed=3)))
+    assert one != by_path(choose_sides(rows, Classify(seed=4)))
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=30, max_size=90), st.floats(0.15, 0.6), st.integers(0, 5))
+@settings(max_examples=40, deadline=None)
+def test_every_labelled_row_is_on_one_side_and_nearly_the_share_is_held_out(
+    labels: list[str], share: float, seed: int
+) -> None:
+    assume(len(Counter(labels)) >= 2)
+    assume(min(Counter(labels).values()) >= 2)
+    sides = choose_sides(about(labels), Classify(test_share=share, seed=seed))
+    counts = Counter(by_path(sides).values())
+    assert len(by_path(sides)) == len(labels) == sum(counts.values())
+    assert abs(counts["test"] - share * len(labels)) <= 1
+
+
+# By group
+
+
+def test_groups_by_a_column_stay_on_one_side() -> None:
+    rows = objects(3, 10, 4)
+    sides = choose_sides(rows, Classify(group_by="thing"))
+    seen = pd.DataFrame({"thing": rows.set_index("path")["thing"], "side": pd.Series(by_path(sides))})
+    assert len(seen) == 120
+    assert (seen.groupby("thing")["side"].nunique() == 1).all()
+    # A fifth of each kind's ten things, whole.
+    held = seen[seen["side"] == "test"]
+    assert Counter(re.sub("-.*", "", thing) for thing in held["thing"]) == {f"thing{k}": 8 for k in range(3)}
+    assert sides.description == "whole groups by 'thing', 20% held out, seed 0"
+
+
+@pytest.mark.parametrize("pattern", [r"thing\d+-\d+", r"/(thing\d+-\d+)_", r"/(thing\d+-\d+)_(\d)"])
+def test_a_pattern_groups_by_its_first_part_in_brackets_else_by_all_of_it(pattern: str) -> None:
+    rows = objects(3, 10, 4)
+    by_pattern = choose_sides(rows.drop(columns="thing"), Classify(group_by=pattern))
+    assert by_path(by_pattern) == by_path(choose_sides(rows, Classify(group_by="thing")))
+
+
+def test_without_brackets_the_whole_match_counts() -> None:
+    """With its number in the match each picture is a group of its own; with the number left out, each thing is."""
+    rows = objects(2, 10, 6)
+    fine = by_path(choose_sides(rows, Classify(group_by=r"thing.*")))
+    coarse = by_path(choose_sides(rows, Classify(group_by=r"(thing.*)_")))
+    assert any(len({fine[p] for p in part["path"]}) == 2 for _, part in rows.groupby("thing"))
+    assert all(len({coarse[p] for p in part["path"]}) == 1 for _, part in rows.groupby("thing"))
+
+
+def test_groups_take_the_place_of_the_paths_own_splits() -> None:
+    rows = objects(2, 10, 4)
+    rows["split"] = ["Training", "Test"] * 40
+    sides = by_path(choose_sides(rows, Classify(group_by="thing")))
+    assert all(len({sides[p] for p in part["path"]}) == 1 for _, part in rows.groupby("thing"))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.4, 0.7])
+def test_nearly_the_share_is_held_out_by_groups_too(share: float) -> None:
+    sides = choose_sides(objects(2, 40, 3), Classify(group_by="thing", test_share=share))
+    assert (sides.frame["side"] == "test").mean() == pytest.approx(share, abs=0.05)
+
+
+def test_a_pattern_that_does_not_match_names_the_path() -> None:
+    rows = about([*"aabb"])
+    rows.loc[2, "path"] = "/pictures/b/odd.jpg"
+    with pytest.raises(TrainingError, match=r"'\\\\d\{3\}' does not match /pictures/b/odd\.jpg; widen the pattern"):
+        choose_sides(rows, Classify(group_by=r"\d{3}"))
+
+
+def test_a_group_that_took_no_part_in_the_match_is_no_group() -> None:
+    """Else all such pictures would be one group, and a large part of the table on one side, with no word said."""
+    rows = objects(2, 12, 3)
+    with pytest.raises(TrainingError, match="does not match"):
+        choose_sides(rows, Classify(group_by=r"(thing\d+-[0-5])?_"))
+
+
+def test_what_is_neither_column_nor_pattern_is_said() -> None:
+    rows = objects(2, 10, 2)
+    with pytest.raises(ConfigError) as raised:
+        choose_sides(rows, Classify(group_by="(thing"))
+    sentence = str(raised.value)
+    assert "classify.group_by '(thing' is no column (['label', 'split', 'thing']) and no regular expression" in sentence
+    assert "\n" not in sentence
+
+
+def test_labelled_rows_without_a_group_are_counted() -> None:
+    rows = objects(2, 10, 2)
+    rows.loc[[0, 5, 7], "thing"] = None
+    # A row that has no label needs no group either.
+    rows.loc[7, "label"] = None
+    with pytest.raises(TrainingError, match=r"classify\.group_by 'thing': 2 labelled pictures have none"):
+        choose_sides(rows, Classify(group_by="thing"))
+
+
+def test_too_few_groups_are_said() -> None:
+    with pytest.raises(TrainingError, match=r"there are 2 groups and 5 are needed; set classify\.group_by to a finer"):
+        choose_sides(objects(2, 1, 20), Classify(group_by="thing"))
+
+
+@pytest.mark.parametrize("column", ["side", "fold"])
+def test_a_label_column_may_have_the_name_of_one_of_ours(column: str) -> None:
+    """Fruits are photographed from a side, and many a set has a column `fold`."""
+    rows = objects(2, 12, 3).rename(columns={"thing": column})
+    sides = choose_sides(rows, Classify(group_by=column, grid=GRID))
+    expected = choose_sides(objects(2, 12, 3), Classify(group_by="thing", grid=GRID))
+    assert by_path(sides) == by_path(expected)
+    assert by_path(sides, "fold") == by_path(expected, "fold")
+
+
+# Labels
+
+
+@pytest.mark.parametrize(("labels", "found"), [([None] * 4, 0), (["a"] * 6, 1), (["a", None, "a", None], 1)])
+def test_fewer_than_two_labels_are_refused(labels: list[str | None], found: int) -> None:
+    with pytest.raises(TrainingError, match=f"needs two labels or more, and the features have {found}; set"):
+        choose_sides(about(labels), Classify())
+
+
+def test_no_rows_are_refused() -> None:
+    with pytest.raises(TrainingError, match="needs two labels or more, and the features have 0"):
+        choose_sides(about([]), Classify())
+
+
+@pytest.mark.parametrize("by_split", [True, False])
+def test_rows_without_a_label_are_left_out(by_split: bool) -> None:
+    labels = [*"ab"] * 10 + [None] * 5
+    splits = ["Training"] * 12 + ["Test"] * 8 + ["Training"] * 5 if by_split else None
+    rows = about(labels, splits)
+    assert set(by_path(choose_sides(rows, Classify()))) == set(rows["path"][:20])
+
+
+def test_a_split_that_only_rows_without_a_label_have_does_not_count() -> None:
+    rows = about([*"ab"] * 10 + [None] * 2, [None] * 20 + ["Training", "Test"])
+    assert choose_sides(rows, Classify()).description.startswith("at random, 20% held out")
+
+
+def test_too_few_rows_of_a_class_are_one_sentence() -> None:
+    with pytest.raises(TrainingError, match="cannot hold out 20% of 21 labelled pictures in 2 classes") as raised:
+        choose_sides(about(["a"] * 20 + ["b"]), Classify())
+    assert "\n" not in str(raised.value)
+
+
+# Folds
+
+
+def test_there_are_no_folds_without_a_grid() -> None:
+    assert set(choose_sides(about([*"ab"] * 20), Classify(folds=4)).frame["fold"]) == {-1}
+
+
+@pytest.mark.parametrize("splits", [None, ["Training"] * 64 + ["Test"] * 16])
+def test_folds_are_of_the_rows_learnt_from_and_each_class_in_proportion(splits: list[str] | None) -> None:
+    rows = about([*"aaab"] * 20, splits)
+    sides = choose_sides(rows, Classify(grid=GRID, folds=4))
+    frame = sides.frame.merge(rows[["path", "label"]], on="path", validate="one_to_one")
+    assert (frame["side"] == "train").sum() == 64
+    assert set(frame.loc[frame["side"] == "test", "fold"]) == {-1}
+    learning = frame[frame["side"] == "train"]
+    # 48 of a and 16 of b in four folds.
+    assert Counter(zip(learning["label"], learning["fold"], strict=True)) == {
+        **{("a", fold): 12 for fold in range(4)},
+        **{("b", fold): 4 for fold in range(4)},
+    }
+
+
+@pytest.mark.parametrize("group_by", ["thing", r"/(thing\d+-\d+)_"])
+def test_groups_are_whole_in_folds(group_by: str) -> None:
+    rows = objects(3, 15, 3)
+    sides = choose_sides(rows, Classify(grid=GRID, group_by=group_by))
+    frame = sides.frame.merge(rows[["path", "thing"]], on="path", validate="one_to_one")
+    assert (frame.groupby("thing")["fold"].nunique() == 1).all()
+    assert set(frame.loc[frame["side"] == "train", "fold"]) == {0, 1, 2}
+    assert set(frame.loc[frame["side"] == "test", "fold"]) == {-1}
+
+
+def test_more_folds_than_groups_are_refused() -> None:
+    with pytest.raises(TrainingError, match="there are 16 groups and 30 are needed"):
+        choose_sides(objects(2, 10, 3), Classify(grid=GRID, group_by="thing", folds=30))
+
+
+def test_the_frame_has_three_columns_and_a_row_a_path() -> None:
+    rows = objects(2, 10, 2)
+    before = rows.copy()
+    frame = choose_sides(rows, Classify(grid=GRID)).frame
+    assert list(frame.columns) == ["path", "side", "fold"]
+    assert frame["path"].is_unique
+    assert set(frame["side"]) == {"train", "test"}
+    pd.testing.assert_frame_equal(rows, before)
