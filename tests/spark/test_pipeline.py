@@ -199,7 +199,7 @@ def test_a_grid_is_searched_and_groups_stay_together(pipeline: Run, pictures: Pa
     learnt = {group(str(p)) for p in pictures.rglob("*.png")} - held
     assert len(held) + len(learnt) == 18
     assert facts["test_rows"] == 3 * len(held)
-    assert "whole groups" in facts["split"]
+    assert "Whole groups" in facts["split"]
 
 
 def test_full_features_need_no_pca(pipeline: Run) -> None:

@@ -38,8 +38,10 @@ def logger_left_alone() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.startswith("MIRABELLE_") or name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+    # The last are what Typer and Rich read; CI services set some of them.
+    outside = ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE", "COLUMNS", "TERMINAL_WIDTH")
+    for name in list(os.environ):
+        if name.startswith("MIRABELLE_") or name in outside:
             monkeypatch.delenv(name)
 
 

@@ -82,7 +82,7 @@ def train(job: Job) -> None:
     )
     told = f"accuracy {metrics.accuracy:.4f}, top-3 {metrics.top3:.4f}, macro-F1 {metrics.macro_f1:.4f}"
     text = f"{settings.estimator} on {features}: {told}"
-    job.console.say(f"{text} ({sides.description})")
+    job.console.say(f"{text}. {sides.description}")
     job.summary.append(("classifier", text))
 
 
@@ -111,12 +111,12 @@ def choose_sides(about: pd.DataFrame, settings: Classify) -> Sides:
     else:
         held = hold_out(labels, groups, settings.test_share, settings.seed)
         frame = labelled.assign(**{SIDE: np.where(held, "test", "train")})
-        apart = f"whole groups by {settings.group_by!r}, " if groups else "at random, "
-        description = f"{apart}{held.mean():.0%} held out, seed {settings.seed}"
+        apart = f"Whole groups by {settings.group_by!r} kept together, " if groups else "At random, "
+        description = f"{apart}{held.mean():.0%} held out, seed {settings.seed}."
     sides = frame[SIDE].value_counts()
     if {"train", "test"} - set(sides.index):
         raise TrainingError(
-            f"the split ({description}) leaves nothing to {'learn from' if 'train' not in sides else 'judge on'}"
+            f"{description} That leaves nothing to {'learn from' if 'train' not in sides else 'judge on'}"
         )
     fold = np.full(len(frame), -1)
     if settings.grid:
@@ -142,7 +142,7 @@ def _by_split(labelled: pd.DataFrame, settings: Classify) -> tuple[pd.DataFrame,
     sides = labelled[schema.SPLIT].map(names)
     return labelled.assign(**{SIDE: sides})[
         sides.notna()
-    ], f"as the source splits them, {settings.train_split} and {settings.test_split}"
+    ], f"As the source splits them: {settings.train_split} and {settings.test_split}."
 
 
 def _groups(frame: pd.DataFrame, group_by: str | None) -> list[str]:
