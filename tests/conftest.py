@@ -87,8 +87,15 @@ def mean_colour_network(input_px: int = 8) -> Network:
         openvino.save_model(model, Path(folder) / "model.xml", compress_to_fp16=False)
         files = {name: (Path(folder) / name).read_bytes() for name in ("model.xml", "model.bin")}
     embedding = Embedding(
-        backbone="meancolour", weights="none", weights_digest="0" * 64, input_px=input_px, layer="mean", pooling="avg",
-        preprocessing="v1 bilinear", precision="float32", width=3,
+        backbone="meancolour",
+        weights="none",
+        weights_digest="0" * 64,
+        input_px=input_px,
+        layer="mean",
+        pooling="avg",
+        preprocessing="v1 bilinear",
+        precision="float32",
+        width=3,
     )
     return Network(embedding, "openvino", NORMALISATIONS["none"], DecodeOptions(), files, was_cached=False)
 

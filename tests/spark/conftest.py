@@ -22,7 +22,12 @@ SETTINGS = {
 }
 
 # A real network, small and at a small size.
-SMALL = ["backbone.name=mobilenet", "backbone.weights=random:1", "backbone.input_px=32", "images.layout={split}/{label}/{name}"]
+SMALL = [
+    "backbone.name=mobilenet",
+    "backbone.weights=random:1",
+    "backbone.input_px=32",
+    "images.layout={split}/{label}/{name}",
+]
 
 
 @pytest.fixture(scope="session")

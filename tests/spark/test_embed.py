@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import break_some, mean_colour
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from conftest import break_some, mean_colour
 from mirabelle.listing import list_images
 from mirabelle.networks import Network
 from mirabelle.planning import plan_tasks
@@ -24,7 +24,10 @@ def plan_of(frame: DataFrame) -> str:
 
 def python_nodes(frame: DataFrame) -> int:
     plan = plan_of(frame)
-    return sum(plan.count(node) for node in ("ArrowEvalPython", "BatchEvalPython", "MapInArrow", "MapInPandas", "PythonMapInArrow"))
+    return sum(
+        plan.count(node)
+        for node in ("ArrowEvalPython", "BatchEvalPython", "MapInArrow", "MapInPandas", "PythonMapInArrow")
+    )
 
 
 @pytest.fixture
@@ -34,7 +37,9 @@ def paths(spark: SparkSession, pictures: Path) -> DataFrame:
     return spark.createDataFrame(rows, "path string").repartition(3)
 
 
-def test_the_network_runs_once_an_image_whatever_is_filtered(spark: SparkSession, paths: DataFrame, network: Network) -> None:
+def test_the_network_runs_once_an_image_whatever_is_filtered(
+    spark: SparkSession, paths: DataFrame, network: Network
+) -> None:
     counted = spark.sparkContext.accumulator(0)
     embedded = paths.withColumn("o", embed("path", network, model_rows=counted))
     # A filter on one field and a projection of others: the case that Spark evaluates twice (SPARK-47672).

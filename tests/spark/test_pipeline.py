@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from conftest import break_some, draw, read_manifest
 from pyspark.ml import PipelineModel
 from pyspark.ml.functions import array_to_vector
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from sklearn.decomposition import PCA
 
+from conftest import break_some, draw, read_manifest
 from mirabelle import networks
 from mirabelle.errors import BarNotMet, OutputError, RunFailed, TrainingError
 from mirabelle.features import FeatureTable
@@ -30,7 +30,9 @@ Run = Callable[..., Job]
 
 def test_every_image_ends_in_features_or_rejects_once(pipeline: Run, pictures: Path) -> None:
     codes = break_some(pictures)
-    with pytest.raises(BarNotMet, match=r"3 of 57 images \(5\.3%\) were rejected, more than limits\.max_reject_share 1\.0%") as raised:
+    with pytest.raises(
+        BarNotMet, match=r"3 of 57 images \(5\.3%\) were rejected, more than limits\.max_reject_share 1\.0%"
+    ) as raised:
         pipeline("extract.chunk_images=20", "extract.task_images=5")
     told = dict(raised.value.summary)
     assert set(told["rejects"].split(", ")) == {"1 truncated", "1 empty", "1 not_an_image"}
@@ -70,7 +72,17 @@ def test_the_current_view_has_the_newest_row_of_each_path(pipeline: Run, picture
     draw(pictures / "Test/amber/12.png", 101, size=(30, 20))
     job = pipeline(stages=["extract"])
     view = read_features(spark, job.table(), job.output)
-    assert view.columns == ["path", "label", "split", "width_px", "height_px", "size_bytes", "etag", "modified", "features"]
+    assert view.columns == [
+        "path",
+        "label",
+        "split",
+        "width_px",
+        "height_px",
+        "size_bytes",
+        "etag",
+        "modified",
+        "features",
+    ]
     assert view.schema["features"].dataType.simpleString() == "array<float>"
     lineage = json.loads(view.schema["features"].metadata["mirabelle.embedding"])
     assert lineage["fingerprint"] == job.embedding().fingerprint
@@ -111,10 +123,14 @@ def test_training_and_serving_agree(pipeline: Run, spark: SparkSession) -> None:
     model = PipelineModel.load(f"{job.output}/classifier/{run}/model")
     for path, row in list(predictions.iterrows())[::5]:
         (outcome,) = embedder.embed([Path(path).read_bytes()], Tally())
-        np.testing.assert_allclose(outcome.features, features[path], rtol=1e-5, atol=1e-5 * np.abs(features[path]).max())
+        np.testing.assert_allclose(
+            outcome.features, features[path], rtol=1e-5, atol=1e-5 * np.abs(features[path]).max()
+        )
         alone = projection.apply(outcome.features[None])[0]
         np.testing.assert_allclose(alone, reduced[path], rtol=1e-5, atol=1e-5 * np.abs(alone).max())
-        frame = spark.createDataFrame([(alone.tolist(),)], "x array<float>").select(array_to_vector("x").alias("classifier_input"))
+        frame = spark.createDataFrame([(alone.tolist(),)], "x array<float>").select(
+            array_to_vector("x").alias("classifier_input")
+        )
         answer = model.transform(frame).first()
         assert answer.predicted == row["predicted"]
         np.testing.assert_allclose(answer.probability.toArray(), row["probabilities"], rtol=1e-4, atol=1e-5)
@@ -131,10 +147,14 @@ def test_pca_is_scikit_learns_and_a_spark_model_that_anyone_can_load(pipeline: R
     assert facts["fingerprint"] == job.embedding().fingerprint
     with np.load(folder / "pca.npz") as arrays:
         np.testing.assert_allclose(arrays["mean"], rows.mean(axis=0), rtol=1e-6, atol=1e-9)
-        np.testing.assert_allclose(arrays["explained_variance_ratio"][: len(theirs.components_)], theirs.explained_variance_ratio_, atol=1e-6)
+        np.testing.assert_allclose(
+            arrays["explained_variance_ratio"][: len(theirs.components_)], theirs.explained_variance_ratio_, atol=1e-6
+        )
         components = arrays["components"]
     np.testing.assert_allclose(np.abs((components * theirs.components_).sum(axis=1)), 1, atol=1e-5)
-    expected = pd.DataFrame({"path": table["path"], "r": list((rows - rows.mean(axis=0)) @ components.T)}).set_index("path")["r"]
+    expected = pd.DataFrame({"path": table["path"], "r": list((rows - rows.mean(axis=0)) @ components.T)}).set_index(
+        "path"
+    )["r"]
     reduced = pd.read_parquet(folder / "reduced").set_index("path")
     assert set(reduced.columns) == {"label", "split", "reduced"}
     scale = np.abs(np.stack(expected)).max()
@@ -142,10 +162,18 @@ def test_pca_is_scikit_learns_and_a_spark_model_that_anyone_can_load(pipeline: R
         np.testing.assert_allclose(row["reduced"], expected[path], atol=1e-5 * scale)
         assert row["reduced"].dtype == np.float32
     for metadata in folder.glob("pipeline/**/metadata/part-*"):
-        assert json.loads(metadata.read_text())["class"].removeprefix("org.apache.spark.ml.") in ("PipelineModel", "feature.StandardScalerModel", "feature.PCAModel")
+        assert json.loads(metadata.read_text())["class"].removeprefix("org.apache.spark.ml.") in (
+            "PipelineModel",
+            "feature.StandardScalerModel",
+            "feature.PCAModel",
+        )
     loaded = PipelineModel.load(str(folder / "pipeline"))
-    vectors = spark.createDataFrame([(rows[0].tolist(),)], "x array<double>").select(array_to_vector("x").alias("features_vector"))
-    np.testing.assert_allclose(loaded.transform(vectors).first().reduced_vector.toArray(), expected[table["path"][0]], atol=1e-6 * scale)
+    vectors = spark.createDataFrame([(rows[0].tolist(),)], "x array<double>").select(
+        array_to_vector("x").alias("features_vector")
+    )
+    np.testing.assert_allclose(
+        loaded.transform(vectors).first().reduced_vector.toArray(), expected[table["path"][0]], atol=1e-6 * scale
+    )
 
 
 def test_pca_can_be_fitted_on_the_training_split_alone(pipeline: Run) -> None:
@@ -188,10 +216,13 @@ def test_a_grid_is_searched_and_groups_stay_together(pipeline: Run, pictures: Pa
     for path in sorted(pictures.rglob("*.png")):
         number = int(path.stem)
         path.rename(path.with_name(f"object{number // 3}_{number}.png"))
-    job = pipeline("classify.grid={regParam: [0.001, 10.0]}", "classify.group_by=([^/]+/object\\d+)_", "classify.test_share=0.25")
+    job = pipeline(
+        "classify.grid={regParam: [0.001, 10.0]}", "classify.group_by=([^/]+/object\\d+)_", "classify.test_share=0.25"
+    )
     facts = json.loads(Path(job.folder("classifier"), "classifier.json").read_text())
     assert facts["chosen"]["regParam"] in (0.001, 10.0)
     assert 0 <= facts["chosen"]["cross_validated_f1"] <= 1
+
     def group(path: str) -> str:
         return re.search(r"([^/]+/object\d+)_", path)[1]
 
@@ -235,7 +266,9 @@ def test_no_secret_is_written_anywhere(pipeline: Run, capfd: pytest.CaptureFixtu
             assert secret.encode() not in path.read_bytes(), path
     captured = capfd.readouterr()
     assert secret not in captured.out + captured.err
-    assert '"spark.hadoop.fs.s3a.secret.key": "***"' in Path(job.output, "runs", f"{job.runlog.run_id}.json").read_text()
+    assert (
+        '"spark.hadoop.fs.s3a.secret.key": "***"' in Path(job.output, "runs", f"{job.runlog.run_id}.json").read_text()
+    )
 
 
 def test_a_chunk_that_does_not_add_up_stops_the_run(pipeline: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SHARED
 from sklearn.decomposition import PCA
 
+from conftest import SHARED
 from mirabelle.errors import BarNotMet, RejectCode
 from mirabelle.pipeline import Job
 
@@ -36,7 +36,12 @@ def test_a_part_of_fruits_360(pipeline: Run, fruits: Path, vgg16_weights: Path) 
     include = [f"*/{kind}/{number}" for kind in kinds for number in numbers]
     listed = [p for pattern in include for p in fruits.glob(pattern)]
     figures = check(
-        pipeline(f"images.root={fruits}", f"images.include={json.dumps(include)}", f"backbone.weights={vgg16_weights}", *VGG16),
+        pipeline(
+            f"images.root={fruits}",
+            f"images.include={json.dumps(include)}",
+            f"backbone.weights={vgg16_weights}",
+            *VGG16,
+        ),
         len(set(listed)),
     )
     assert figures["accuracy"] >= 0.95
@@ -45,7 +50,6 @@ def test_a_part_of_fruits_360(pipeline: Run, fruits: Path, vgg16_weights: Path) 
 @pytest.mark.full
 def test_all_of_fruits_360(pipeline: Run, fruits: Path, vgg16_weights: Path) -> None:
     figures = check(pipeline(f"images.root={fruits}", f"backbone.weights={vgg16_weights}", *VGG16), 5100)
-    print(figures)
     assert figures["accuracy"] >= 0.95
 
 
@@ -55,7 +59,9 @@ def test_every_awkward_file_ends_as_a_row_or_a_reject(pipeline: Run) -> None:
         pytest.skip("the awkward pictures (shared/data/awkward) are not on this machine")
     with pytest.raises(BarNotMet):
         pipeline(f"images.root={root}", "images.layout=null", stages=["extract"])
-    output = Path(pipeline(f"images.root={root}", "images.layout=null", "limits.max_reject_share=1", stages=["extract"]).output)
+    output = Path(
+        pipeline(f"images.root={root}", "images.layout=null", "limits.max_reject_share=1", stages=["extract"]).output
+    )
     features, rejects = pd.read_parquet(output / "features"), pd.read_parquet(output / "rejects")
     assert sorted([*features["path"], *rejects["path"]]) == sorted(str(p) for p in root.iterdir())
     codes = Counter(rejects["code"])

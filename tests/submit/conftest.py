@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from conftest import REPOSITORY
 
 BIN = Path(sys.executable).parent
@@ -24,12 +25,28 @@ def environment() -> dict[str, str]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package as a wheel."""
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(folder), "."]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(folder),
+        ".",
+    ]
     subprocess.run(command, cwd=REPOSITORY, check=True, env=environment())
     (built,) = folder.glob("*.whl")
     with zipfile.ZipFile(built) as archive:
         names = archive.namelist()
-    for needed in ("mirabelle/report/page.html", "mirabelle/report/page.css", "mirabelle/report/map.js", "mirabelle/py.typed"):
+    for needed in (
+        "mirabelle/report/page.html",
+        "mirabelle/report/page.css",
+        "mirabelle/report/map.js",
+        "mirabelle/py.typed",
+    ):
         assert needed in names
     return built
 
@@ -44,7 +61,11 @@ def submit(wheel: Path) -> Callable[..., subprocess.Popen]:
         command = [str(BIN / "spark-submit"), "--properties-file", "conf/spark-local.conf", "--master", "local[2]"]
         process = subprocess.Popen(
             [*command, "--py-files", str(package), f"jobs/{job}.py", *options],
-            cwd=REPOSITORY, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd=REPOSITORY,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
             start_new_session=True,
         )
         started.append(process)

@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from conftest import REPOSITORY, break_some, draw, read_manifest
 
 Submit = Callable[..., subprocess.Popen]
-SMALL = ["backbone.name=mobilenet", "backbone.weights=random:1", "backbone.input_px=32", "images.layout={split}/{label}/{name}"]
+SMALL = [
+    "backbone.name=mobilenet",
+    "backbone.weights=random:1",
+    "backbone.input_px=32",
+    "images.layout={split}/{label}/{name}",
+]
 
 
 def finish(process: subprocess.Popen, seconds: float = 240) -> tuple[int, str]:
@@ -49,7 +55,7 @@ def test_each_job_does_its_part(submit: Submit, pictures: Path, cache: Path, whe
 def test_workers_import_from_the_package_that_was_sent(wheel: Path, tmp_path: Path) -> None:
     """Not from an installation beside it: so a cluster needs no mirabelle of its own."""
     script = tmp_path / "where.py"
-    script.write_text('''
+    script.write_text("""
 from mirabelle.session import open_session
 
 def where(batches):
@@ -60,11 +66,20 @@ def where(batches):
 
 with open_session({}) as spark:
     print("workers import", spark.range(0, 2, 1, 2).mapInArrow(where, "file string").first().file)
-''')
+""")
     from submit.conftest import BIN, environment
 
-    command = [str(BIN / "spark-submit"), "--properties-file", "conf/spark-local.conf", "--py-files", str(wheel), str(script)]
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=True, timeout=120)
+    command = [
+        str(BIN / "spark-submit"),
+        "--properties-file",
+        "conf/spark-local.conf",
+        "--py-files",
+        str(wheel),
+        str(script),
+    ]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=True, timeout=120
+    )
     assert f"{wheel.stem}.zip/mirabelle/__init__.py" in done.stdout
 
 
@@ -101,7 +116,9 @@ def test_a_killed_driver_loses_at_most_the_chunks_in_flight(
         draw(pictures / "Training" / f"kind{number % 3}" / f"{number}.png", number, size=(200, 200))
     break_more = tmp_path / "pictures/Training/kind0/empty.png"
     break_more.write_bytes(b"")
-    settings = settings_for(pictures, cache, "extract.chunk_images=40", "extract.task_images=10", "backbone.input_px=160")
+    settings = settings_for(
+        pictures, cache, "extract.chunk_images=40", "extract.task_images=10", "backbone.input_px=160"
+    )
     output = tmp_path / "output"
 
     first = submit("extract_features", *settings)

@@ -60,8 +60,14 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str | None, sentence: 
 
 def test_values_given_on_the_command_line_are_yaml_unless_text_is_wanted() -> None:
     settings = [
-        "images.layout={split}/{label}/{name}", "images.include=[a, b]", "reduce.components=19",
-        "classify.params={maxIter: 5}", "decode.ground='#102030'", "decode.orient=false", "output=12", "backbone.layer=null",
+        "images.layout={split}/{label}/{name}",
+        "images.include=[a, b]",
+        "reduce.components=19",
+        "classify.params={maxIter: 5}",
+        "decode.ground='#102030'",
+        "decode.orient=false",
+        "output=12",
+        "backbone.layer=null",
     ]
     loaded = load(None, ["images.root=x", *settings], {})
     assert loaded.images.layout == "{split}/{label}/{name}"
@@ -89,10 +95,25 @@ def test_secrets_are_masked() -> None:
 
 def test_every_key_is_explained_and_every_default_is_valid() -> None:
     rows = list(config.keys())
-    assert {"images.root", "images.layout", "images.include", "labels.table", "backbone.name", "backbone.weights",
-            "backbone.input_px", "backbone.pooling", "engine.name", "engine.precision", "reduce.variance",
-            "reduce.components", "classify.estimator", "classify.params", "classify.group_by",
-            "limits.max_reject_share", "output"} <= {name for name, *_ in rows}
+    assert {
+        "images.root",
+        "images.layout",
+        "images.include",
+        "labels.table",
+        "backbone.name",
+        "backbone.weights",
+        "backbone.input_px",
+        "backbone.pooling",
+        "engine.name",
+        "engine.precision",
+        "reduce.variance",
+        "reduce.components",
+        "classify.estimator",
+        "classify.params",
+        "classify.group_by",
+        "limits.max_reject_share",
+        "output",
+    } <= {name for name, *_ in rows}
     assert all(meaning for *_, meaning in rows)
     settings = [f"{name}={default}" for name, _, default, _ in rows if default not in ("required", "null")]
     assert load(None, [*NEEDED, *settings], {}) == load(None, NEEDED, {})

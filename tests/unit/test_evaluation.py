@@ -58,5 +58,5 @@ def test_hold_out_by_share_keeps_the_classes_in_proportion_and_agrees_with_itsel
 def test_too_few_to_hold_out_is_one_sentence() -> None:
     with pytest.raises(TrainingError, match="cannot hold out"):
         hold_out(["a", "b"], None, 0.2, 0)
-    with pytest.raises(TrainingError, match="set classify.group_by to a finer one"):
+    with pytest.raises(TrainingError, match=r"set classify\.group_by to a finer one"):
         hold_out(["a", "b", "a"], ["x", "x", "y"], 0.2, 0)

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import break_some, draw
 
+from conftest import break_some, draw
 from mirabelle.errors import FingerprintMismatch, RunFailed
 from mirabelle.features import MARKER, FeatureTable
 from mirabelle.listing import list_images
@@ -101,9 +101,12 @@ def test_plain_readers_see_the_contract(source: Source) -> None:
     assert features["features"].iloc[0].dtype == np.float32
     import duckdb
 
-    query = f"select count(*), count(distinct path), min(len(features)) from '{source.table.folder('features')}/**/*.parquet'"
+    files = f"{source.table.folder('features')}/**/*.parquet"
+    query = f"select count(*), count(distinct path), min(len(features)) from '{files}'"
     assert duckdb.sql(query).fetchall() == [(54, 54, 3)]
-    rejects = duckdb.sql(f"select stage, code from '{source.table.folder('rejects')}/**/*.parquet' order by code").fetchall()
+    rejects = duckdb.sql(
+        f"select stage, code from '{source.table.folder('rejects')}/**/*.parquet' order by code"
+    ).fetchall()
     assert rejects == [("decode", "empty"), ("decode", "not_an_image"), ("decode", "truncated")]
 
 

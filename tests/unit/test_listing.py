@@ -93,7 +93,13 @@ def test_layout_reads_labels_from_the_path(tmp_path: Path) -> None:
     assert found.extra_labels == ["turn"]
 
 
-@given(st.lists(st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1), min_size=3, max_size=3))
+@given(
+    st.lists(
+        st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1),
+        min_size=3,
+        max_size=3,
+    )
+)
 def test_a_template_reads_back_what_a_path_was_made_of(parts: list[str]) -> None:
     pattern = compile_layout("{split}/{label}/{name}")
     match = pattern.fullmatch("/".join(parts))
@@ -104,7 +110,12 @@ def test_a_template_reads_back_what_a_path_was_made_of(parts: list[str]) -> None
 
 @pytest.mark.parametrize(
     ("layout", "reason"),
-    [("{label}/{label}", "is there twice"), ("{a b}/x", "is no name"), ("*/{name}", "reads nothing"), ("{path}/{name}", "is no name")],
+    [
+        ("{label}/{label}", "is there twice"),
+        ("{a b}/x", "is no name"),
+        ("*/{name}", "reads nothing"),
+        ("{path}/{name}", "is no name"),
+    ],
 )
 def test_a_bad_template_is_refused(layout: str, reason: str) -> None:
     with pytest.raises(ListingError, match=reason):
@@ -125,8 +136,14 @@ def test_nothing_to_list_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["below the root", "whole", "name"])
 def test_labels_from_a_table(tmp_path: Path, kind: str, form: str) -> None:
     root = touch(tmp_path / "p", "a/1.jpg", "b/2.jpg", "b/3.jpg")
-    key = {"below the root": ["a/1.jpg", "b/2.jpg"], "whole": [f"{root}/a/1.jpg", f"{root}/b/2.jpg"], "name": ["1.jpg", "2.jpg"]}
-    frame = pd.DataFrame({"file_name": key[form], "maker": ["007", "NA"], "fold": ["train", "test"], "angle": ["3", None]})
+    key = {
+        "below the root": ["a/1.jpg", "b/2.jpg"],
+        "whole": [f"{root}/a/1.jpg", f"{root}/b/2.jpg"],
+        "name": ["1.jpg", "2.jpg"],
+    }
+    frame = pd.DataFrame(
+        {"file_name": key[form], "maker": ["007", "NA"], "fold": ["train", "test"], "angle": ["3", None]}
+    )
     table = tmp_path / f"labels.{kind}"
     if kind == "csv":
         frame.to_csv(table, index=False)
@@ -143,7 +160,9 @@ def test_labels_from_a_table(tmp_path: Path, kind: str, form: str) -> None:
 def test_a_table_adds_to_what_the_path_tells(tmp_path: Path) -> None:
     root = touch(tmp_path / "p", "Test/x/1.jpg", "Test/y/2.jpg")
     (tmp_path / "t.csv").write_text("name,label\n1.jpg,one\n2.jpg,two\n")
-    found = join_labels(listed(root, layout="{split}/{folder}/{name}"), str(tmp_path / "t.csv"), str(root), None, "label", "split")
+    found = join_labels(
+        listed(root, layout="{split}/{folder}/{name}"), str(tmp_path / "t.csv"), str(root), None, "label", "split"
+    )
     assert columns(found, "split", "label", "folder") == [("Test", "one", "x"), ("Test", "two", "y")]
 
 

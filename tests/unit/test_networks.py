@@ -29,7 +29,12 @@ def photographs(folder: Path, count: int) -> list[Path]:
     for seed in range(count):
         random = np.random.default_rng(seed)
         layers = [
-            np.asarray(Image.fromarray(random.integers(0, 256, (n, n, 3), dtype=np.uint8)).resize((120, 90), Image.Resampling.BICUBIC), np.float32)
+            np.asarray(
+                Image.fromarray(random.integers(0, 256, (n, n, 3), dtype=np.uint8)).resize(
+                    (120, 90), Image.Resampling.BICUBIC
+                ),
+                np.float32,
+            )
             for n in (3, 8, 30)
         ]
         path = folder / f"{seed}.jpg"
@@ -42,8 +47,17 @@ def keras_says(row: backbones.Backbone, model: object, paths: list[Path], input_
     """Keras's own road, as its documentation shows it: load_img, preprocess_input, predict."""
     import keras
 
-    images = [keras.utils.img_to_array(keras.utils.load_img(p, target_size=(input_px, input_px), interpolation="bilinear")) for p in paths]
-    family = {"resnet50": "resnet50", "vgg16": "vgg16", "mobilenetv2": "mobilenet_v2", "densenet121": "densenet", "efficientnetb0": "efficientnet"}
+    images = [
+        keras.utils.img_to_array(keras.utils.load_img(p, target_size=(input_px, input_px), interpolation="bilinear"))
+        for p in paths
+    ]
+    family = {
+        "resnet50": "resnet50",
+        "vgg16": "vgg16",
+        "mobilenetv2": "mobilenet_v2",
+        "densenet121": "densenet",
+        "efficientnetb0": "efficientnet",
+    }
     prepared = getattr(keras.applications, family[row.name]).preprocess_input(np.stack(images))
     return model.predict(prepared, verbose=0, batch_size=8)
 
@@ -78,7 +92,9 @@ def test_features_equal_keras(name: str, tmp_path: Path, cache: Path) -> None:
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_the_keras_engine_equals_keras(precision: str, tmp_path: Path, cache: Path) -> None:
     row, paths = backbones.find("vgg16"), photographs(tmp_path, 2)
-    config = configured(cache, "backbone.name=vgg16", "backbone.weights=random:7", "engine.name=keras", "backbone.input_px=96")
+    config = configured(
+        cache, "backbone.name=vgg16", "backbone.weights=random:7", "engine.name=keras", "backbone.input_px=96"
+    )
     import keras
 
     model = keras.Sequential([backbones.random_network(row, 96, 7), keras.layers.GlobalAveragePooling2D()])
@@ -108,12 +124,21 @@ def test_real_weights_on_real_pictures_equal_keras(fruits: Path, vgg16_weights: 
 
 
 def test_vgg16_at_150_px_flattened_has_8192_features(cache: Path) -> None:
-    config = configured(cache, "backbone.name=vgg16", "backbone.weights=random:0", "backbone.input_px=150", "backbone.pooling=flatten")
+    config = configured(
+        cache, "backbone.name=vgg16", "backbone.weights=random:0", "backbone.input_px=150", "backbone.pooling=flatten"
+    )
     assert networks.prepare(config, "float32").embedding.width == 4 * 4 * 512
 
 
 def test_another_layer_and_pooling(cache: Path, tmp_path: Path) -> None:
-    config = configured(cache, "backbone.name=vgg16", "backbone.weights=random:7", "backbone.layer=block3_pool", "backbone.pooling=max", "backbone.input_px=64")
+    config = configured(
+        cache,
+        "backbone.name=vgg16",
+        "backbone.weights=random:7",
+        "backbone.layer=block3_pool",
+        "backbone.pooling=max",
+        "backbone.input_px=64",
+    )
     import keras
 
     whole = backbones.random_network(backbones.find("vgg16"), 64, 7)
@@ -155,7 +180,9 @@ def test_weights_from_a_file(suffix: str, tmp_path: Path, cache: Path) -> None:
     digest = backbones.weights_digest(model)
     if suffix == ".keras":
         # As people fine-tune: the backbone is one layer of another model, at another size.
-        keras.Sequential([keras.Input((64, 64, 3)), model, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]).save(path)
+        keras.Sequential(
+            [keras.Input((64, 64, 3)), model, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]
+        ).save(path)
     else:
         model.save_weights(path)
     config = configured(cache, "backbone.name=mobilenet", f"backbone.weights={path}", "backbone.input_px=32")
@@ -172,7 +199,9 @@ def test_a_keras_file_with_code_in_it_is_refused(tmp_path: Path, cache: Path) ->
 
     path = tmp_path / "evil.keras"
     keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x + 1)]).save(path)
-    with pytest.raises(WeightsError, match=r"evil\.keras does not fit mobilenet.*unsafe|evil\.keras does not fit mobilenet.*Lambda"):
+    with pytest.raises(
+        WeightsError, match=r"evil\.keras does not fit mobilenet.*unsafe|evil\.keras does not fit mobilenet.*Lambda"
+    ):
         networks.prepare(configured(cache, "backbone.name=mobilenet", f"backbone.weights={path}"), "float32")
 
 
@@ -212,7 +241,9 @@ print(network.was_cached, network.embedding.fingerprint)
     assert done.stdout.split() == ["True", first.embedding.fingerprint]
 
 
-def test_without_keras_a_network_that_is_not_cached_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_keras_a_network_that_is_not_cached_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "keras", None)
     with pytest.raises(PreflightError, match=r"install\s+mirabelle\[keras\]"):
         networks.prepare(configured(tmp_path, "backbone.weights=random:0"), "float32")
@@ -244,7 +275,9 @@ print(engine.threads)
 """
     here = Path(__file__).parents[1]
     for wanted in (1, 2):
-        done = subprocess.run([sys.executable, "-c", code, str(wanted)], capture_output=True, text=True, check=True, cwd=here)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(wanted)], capture_output=True, text=True, check=True, cwd=here
+        )
         assert int(done.stdout) == wanted
     assert OpenVinoEngine(network.files, "float32", 1).threads == 1
 
@@ -270,10 +303,14 @@ def test_imagenet_that_cannot_be_had_names_the_ways_out(tmp_path: Path, monkeypa
         raise Exception("URL fetch failure on ...: Name or service not known")
 
     monkeypatch.setattr(backbones, "topology", no_network)
-    with pytest.raises(WeightsError, match=r"resnet50 cannot be downloaded.*Keras can\s+reach.*point backbone\.weights.*use vgg16"):
+    with pytest.raises(
+        WeightsError, match=r"resnet50 cannot be downloaded.*Keras can\s+reach.*point backbone\.weights.*use vgg16"
+    ):
         weights.load(backbones.find("resnet50"), weights.parse("imagenet"), 224, tmp_path)
 
 
 def test_the_decoders_options_come_from_the_configuration(cache: Path) -> None:
     config = configured(cache, "decode.ground=[1, 2, 3]", "decode.max_bytes=9")
-    assert networks.decode_options(config) == replace(networks.decode_options(configured(cache)), ground=(1, 2, 3), max_bytes=9)
+    assert networks.decode_options(config) == replace(
+        networks.decode_options(configured(cache)), ground=(1, 2, 3), max_bytes=9
+    )

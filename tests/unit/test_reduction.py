@@ -53,7 +53,9 @@ def test_signs_are_fixed() -> None:
     rows = _rows(3, 100, 10)
     forwards, backwards = fit(Moments.of(rows), 0.99), fit(Moments.of(rows[::-1]), 0.99)
     np.testing.assert_allclose(forwards.components, backwards.components, atol=1e-9)
-    assert (forwards.components[np.arange(len(forwards.components)), np.abs(forwards.components).argmax(axis=1)] > 0).all()
+    assert (
+        forwards.components[np.arange(len(forwards.components)), np.abs(forwards.components).argmax(axis=1)] > 0
+    ).all()
 
 
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=50), st.floats(0.01, 1.0))

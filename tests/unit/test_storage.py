@@ -42,7 +42,7 @@ def test_write_is_whole_or_nothing(tmp_path: Path) -> None:
     assert target.read_bytes() == b"two"
     assert [p.name for p in target.parent.iterdir()] == ["b"]
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OutputError, match="cannot write .*file/below"):
+    with pytest.raises(OutputError, match=r"cannot write .*file/below"):
         STORE.write(str(tmp_path / "file" / "below"), b"x")
 
 

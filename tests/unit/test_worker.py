@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import break_some, draw, mean_colour
 from PIL import Image
 
+from conftest import break_some, draw, mean_colour
 from mirabelle import schema, worker
 from mirabelle.listing import list_images
 from mirabelle.networks import Network
@@ -34,7 +34,16 @@ def test_one_outcome_a_source_in_order_whatever_the_batch(tmp_path: Path, networ
     sources.append(None)
     tally = Tally()
     outcomes = list(Embedder(small_batches(network, batch), network.files).embed(sources, tally))
-    assert [str(o.error.code) if o.error else "" for o in outcomes] == ["", "", "missing", "", "", "empty", "", "missing"]
+    assert [str(o.error.code) if o.error else "" for o in outcomes] == [
+        "",
+        "",
+        "missing",
+        "",
+        "",
+        "empty",
+        "",
+        "missing",
+    ]
     for number in (0, 1, 3, 4, 6):
         np.testing.assert_allclose(outcomes[number].features, mean_colour(tmp_path / f"{number}.png"), rtol=1e-5)
         assert (outcomes[number].width_px, outcomes[number].height_px) == (24, 24)
@@ -45,7 +54,11 @@ def test_one_outcome_a_source_in_order_whatever_the_batch(tmp_path: Path, networ
 def test_features_are_not_overwritten_by_the_next_batch(tmp_path: Path, network: Network) -> None:
     for number in range(4):
         draw(tmp_path / f"{number}.png", number)
-    outcomes = list(Embedder(small_batches(network, 1), network.files).embed([str(tmp_path / f"{n}.png") for n in range(4)], Tally()))
+    outcomes = list(
+        Embedder(small_batches(network, 1), network.files).embed(
+            [str(tmp_path / f"{n}.png") for n in range(4)], Tally()
+        )
+    )
     assert len({o.features.tobytes() for o in outcomes}) == 4
 
 
@@ -102,9 +115,22 @@ def test_a_task_stages_contract_rows(pictures: Path, tmp_path: Path, network: Ne
     assert report.codes == {"truncated": 1, "empty": 1, "not_an_image": 1}
     assert TaskReport.from_json(report.to_json()) == report
     features = pq.read_table(f"{staging}/features/{report.features_file}")
-    assert features.schema.names == ["path", "label", "split", "width_px", "height_px", "size_bytes", "etag", "modified", "features"]
+    assert features.schema.names == [
+        "path",
+        "label",
+        "split",
+        "width_px",
+        "height_px",
+        "size_bytes",
+        "etag",
+        "modified",
+        "features",
+    ]
     assert features.schema.field("features").type == pa.list_(pa.field("element", pa.float32(), nullable=False))
-    assert json.loads(features.schema.metadata[schema.EMBEDDING_METADATA_KEY.encode()])["fingerprint"] == network.embedding.fingerprint
+    assert (
+        json.loads(features.schema.metadata[schema.EMBEDDING_METADATA_KEY.encode()])["fingerprint"]
+        == network.embedding.fingerprint
+    )
     for row in features.to_pylist()[::10]:
         np.testing.assert_allclose(row["features"], mean_colour(Path(row["path"])), rtol=1e-5)
         assert row["label"] == Path(row["path"]).parent.name
