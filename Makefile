@@ -39,6 +39,7 @@ contract: $(READY)  ## Who may import whom
 package: $(WHEEL)  ## The wheel for spark-submit --py-files
 
 $(WHEEL): $(READY) pyproject.toml README.md $(SOURCES)
+	@rm -rf build  # setuptools would put files of an earlier build into the wheel
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@touch $@
 

@@ -79,7 +79,7 @@ class Decode(_Section):
     ground: Colour = Field((255, 255, 255), description="Colour under transparent pixels: '#ffffff' or [255,255,255].")
     orient: bool = Field(True, description="Turn pictures the way their EXIF orientation says.")
     max_pixels: int = Field(
-        25_000_000, ge=1, description="Larger pictures are rejected, unseen, by their header: no picture takes 2 s or 1 GiB."
+        25_000_000, ge=1, description="Larger pictures are rejected by their header, so that none takes 2 s or 1 GiB."
     )
     max_bytes: int = Field(100 * 2**20, ge=1, description="Larger files are rejected, unread.")
     accept_truncated: bool = Field(False, description="Embed what is left of files that were cut short.")

@@ -65,9 +65,10 @@ def show_backbone(config: Config) -> str:
         ("layer", "kind", "output", "parameters"),
         ((x.name, x.kind, " x ".join(map(str, x.output_shape)), f"{x.parameters:,}") for x in layers),
     )
+    layer = config.backbone.layer or row.layer
     return (
-        f"{listed}\nparameters: {total:,}\nfeatures: {headless.output.shape[-1]:,} ({config.backbone.layer or row.layer},"
-        f" {config.backbone.pooling})\nnormalisation: {row.normalisation}\nlicence: {row.licence}"
+        f"{listed}\nparameters: {total:,}\nfeatures: {headless.output.shape[-1]:,} ({layer}, {config.backbone.pooling})"
+        f"\nnormalisation: {row.normalisation}\nlicence of the weights: {row.licence}"
     )
 
 

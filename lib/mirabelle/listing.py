@@ -37,9 +37,19 @@ class Listing:
         """Label columns beyond ``label`` and ``split``."""
         return list(self.table.column_names[len(schema.listing_schema()) :])
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether any image has a label."""
+        return bool(self.table[schema.LABEL].null_count < len(self.table))
+
 
 def list_images(
-    store: Store, root: str, include: Sequence[str], exclude: Sequence[str], layout: str | None = None
+    store: Store,
+    root: str,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    layout: str | None = None,
+    not_pictures: Sequence[str] = (),
 ) -> Listing:
     """List the images below ``root``.
 
@@ -49,6 +59,7 @@ def list_images(
         include: patterns as in .gitignore, against the path below the root; a file is taken if it fits one.
         exclude: likewise; a file that fits one is left out.
         layout: template such as ``{split}/{label}/{name}``; see ``compile_layout``.
+        not_pictures: whole paths of files and folders that may lie below ``root`` and are ours: the output, a table.
 
     Raises:
         ListingError: no such folder, nothing in it that fits, or a template that fits none of it.
@@ -58,10 +69,13 @@ def list_images(
     template = compile_layout(layout) if layout else None
     taken, left_out = GitIgnoreSpec.from_lines(include), GitIgnoreSpec.from_lines(exclude)
     start = len(root.rstrip("/")) + 1
-    entries = sorted(
-        (e for e in store.walk(root) if taken.match_file(e.path[start:]) and not left_out.match_file(e.path[start:])),
-        key=lambda entry: entry.path,
-    )
+    ours = tuple(f"{path.rstrip('/')}/" for path in not_pictures)
+
+    def is_taken(path: str) -> bool:
+        below = path[start:]
+        return taken.match_file(below) and not left_out.match_file(below) and not f"{path}/".startswith(ours)
+
+    entries = sorted((e for e in store.walk(root) if is_taken(e.path)), key=lambda entry: entry.path)
     if not entries:
         raise ListingError(
             f"no picture in {root} fits images.include {list(include)} and not images.exclude {list(exclude)}"

@@ -110,7 +110,7 @@ def task_cpus(spark: SparkSession) -> int:
 
 
 def _send_wheels(spark: SparkSession, folder: str) -> None:
-    """Let workers import from wheels given to ``--py-files``: Spark puts only ``.zip``, ``.egg`` and ``.jar`` on their path.
+    """Let workers import from wheels given to ``--py-files``: Spark puts only ``.zip``, ``.egg``, ``.jar`` on their path.
 
     A wheel is a zip file, so a copy with that name is sent too (``SparkContext.PACKAGE_EXTENSIONS``). Spark reads it
     again whenever an executor joins, so ``folder`` must live as long as the session.

@@ -75,9 +75,7 @@ class DiskStore:
                 with os.scandir(folder) as found:
                     entries = list(found)
             except OSError as error:
-                raise ListingError(
-                    f"cannot list {folder}: {error.strerror}; mend its permissions, or exclude it"
-                ) from error
+                raise ListingError(f"cannot list {folder}: {error.strerror}; mend its permissions") from error
             for entry in entries:
                 if entry.is_dir():
                     pending.append(entry.path)

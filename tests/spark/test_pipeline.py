@@ -252,8 +252,10 @@ def test_stages_that_lack_what_they_need_say_so(pipeline: Run) -> None:
         pipeline("classify.test_split=Validation", "classify.features=full", stages=["train"])
 
 
-def test_unlabelled_pictures_can_be_embedded_and_not_trained_on(pipeline: Run) -> None:
-    pipeline("images.layout=null", stages=["extract", "reduce", "report"])
+def test_unlabelled_pictures_are_embedded_and_reported_on_but_nothing_is_trained(pipeline: Run) -> None:
+    job = pipeline("images.layout=null")
+    assert Path(job.runlog.manifest["report"]).is_file()
+    assert "classifier" not in job.runlog.manifest
     with pytest.raises(TrainingError, match="needs two labels or more, and the features have 0"):
         pipeline("images.layout=null", stages=["train"])
 

@@ -1,6 +1,7 @@
 """Real `spark-submit`s of the jobs, with the built wheel, as users start them."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,6 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         str(folder),
         ".",
     ]
+    shutil.rmtree(REPOSITORY / "build", ignore_errors=True)
     subprocess.run(command, cwd=REPOSITORY, check=True, env=environment())
     (built,) = folder.glob("*.whl")
     with zipfile.ZipFile(built) as archive:

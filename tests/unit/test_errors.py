@@ -36,7 +36,7 @@ def test_an_error_out_of_a_worker_is_found_in_sparks_text() -> None:
         pass
 
     PythonException.__module__ = "pyspark.errors.exceptions.captured"
-    text = "Job aborted\nTraceback:\n  x\nmirabelle.errors.OutputError: cannot write /o: No space left on device\n\tat java"
+    text = "Job aborted\nTraceback:\nmirabelle.errors.OutputError: cannot write /o: No space left on device\n\tat java"
     found = translate(PythonException(text))
     assert isinstance(found, errors.OutputError)
     assert str(found) == "cannot write /o: No space left on device"

@@ -194,3 +194,9 @@ def test_file_names_that_several_images_share_cannot_tell_labels(tmp_path: Path)
         join_labels(listed(root), str(tmp_path / "t.csv"), str(root), None, "label", "split")
     with pytest.raises(ListingError, match=r"cannot read labels\.table"):
         join_labels(listed(root), str(tmp_path / "none.csv"), str(root), None, "label", "split")
+
+
+def test_what_we_wrote_below_the_root_is_not_listed(tmp_path: Path) -> None:
+    root = touch(tmp_path, "a.jpg", "out/features/x.parquet", "outside.jpg", "labels.csv")
+    found = list_images(DiskStore(), str(root), ["*"], HIDDEN, None, [f"{root}/out", f"{root}/labels.csv"])
+    assert names(found, root) == ["a.jpg", "outside.jpg"]

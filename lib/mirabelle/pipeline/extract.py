@@ -54,7 +54,9 @@ def list_source(job: Job) -> Listing:
 def read_listing(config: Config) -> Listing:
     """List ``images.root`` and join ``labels.table``."""
     root = absolute(config.images.root)
-    images = list_images(open_store(root), root, config.images.include, config.images.exclude, config.images.layout)
+    wanted = config.images
+    ours = [absolute(config.output), *([absolute(config.labels.table)] if config.labels.table else [])]
+    images = list_images(open_store(root), root, wanted.include, wanted.exclude, wanted.layout, ours)
     if config.labels.table:
         labels = config.labels
         images = join_labels(images, absolute(config.labels.table), root, labels.key, labels.label, labels.split)

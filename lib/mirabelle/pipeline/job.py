@@ -194,7 +194,11 @@ def execute(config: Config, stages: Sequence[str], command: str, console: Consol
                     extract(job, images)
                 if "reduce" in stages:
                     reduce(job)
-                if "train" in stages:
+                if "train" in stages and command == "run" and images is not None and not images.has_labels:
+                    console.warn(
+                        "no image has a label, so no classifier is trained; images.layout or labels.table tells labels"
+                    )
+                elif "train" in stages:
                     train(job)
             finally:
                 session.__exit__(None, None, None)
