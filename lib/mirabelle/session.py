@@ -110,9 +110,9 @@ def task_cpus(spark: SparkSession) -> int:
 
 
 def _send_wheels(spark: SparkSession, folder: str) -> None:
-    """Let workers import from wheels given to ``--py-files``: Spark puts only ``.zip``, ``.egg``, ``.jar`` on their path.
+    """Let workers import from wheels given to ``--py-files``, which Spark sends and leaves off their path.
 
-    A wheel is a zip file, so a copy with that name is sent too (``SparkContext.PACKAGE_EXTENSIONS``). Spark reads it
+    A wheel is a zip file, and those do get there (``SparkContext.PACKAGE_EXTENSIONS``), so a copy is sent. Spark reads it
     again whenever an executor joins, so ``folder`` must live as long as the session.
     """
     from pyspark import SparkFiles
