@@ -112,8 +112,8 @@ def task_cpus(spark: SparkSession) -> int:
 def _send_wheels(spark: SparkSession, folder: str) -> None:
     """Let workers import from wheels given to ``--py-files``, which Spark sends and leaves off their path.
 
-    A wheel is a zip file, and those do get there (``SparkContext.PACKAGE_EXTENSIONS``), so a copy is sent. Spark reads it
-    again whenever an executor joins, so ``folder`` must live as long as the session.
+    A wheel is a zip file, and those do get there (``SparkContext.PACKAGE_EXTENSIONS``), so a copy goes too. Spark reads
+    it again whenever an executor joins, so ``folder`` must live as long as the session.
     """
     from pyspark import SparkFiles
 
