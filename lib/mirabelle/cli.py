@@ -144,7 +144,7 @@ def _options(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors of ours are printed as a sentence, without a traceback."""
     try:
-        app(args=list(argv) if argv is not None else None)
+        app(args=list(argv) if argv is not None else None, prog_name="mirabelle")
     except SystemExit as finished:
         return finished.code if isinstance(finished.code, int) else int(finished.code is not None)
     except BarNotMet as error:
@@ -180,7 +180,8 @@ def _execute(
     logger.handlers = [ConsoleHandler(console)]
     logger.propagate = False
     if dry_run:
-        jobs.dry_run(loaded, stages, console)
+        # What it says is all that it does.
+        jobs.dry_run(loaded, stages, Console())
         return
     try:
         job = jobs.execute(loaded, stages, command, console)

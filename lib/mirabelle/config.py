@@ -214,7 +214,7 @@ class Config(_Section):
     def masked(self) -> dict[str, Any]:
         """As plain values for the manifest, with anything that looks like a secret replaced by ``***``."""
         dumped = self.model_dump(mode="json")
-        dumped["spark"] = {k: "***" if _is_secret(k) else v for k, v in dumped["spark"].items()}
+        dumped["spark"] = {k: "***" if _is_secret(k) or _is_secret(str(v)) else v for k, v in dumped["spark"].items()}
         return dumped
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console as RichConsole
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -28,11 +28,11 @@ class Console:
 
     def say(self, text: str) -> None:
         """A line of progress."""
-        self._rich.print(escape(text))
+        self._rich.print(text, markup=False, emoji=False)
 
     def warn(self, text: str) -> None:
         """A line that should not be overlooked."""
-        self._rich.print(f"[bold yellow]warning:[/] {escape(text)}")
+        self._rich.print("[bold yellow]warning:[/]", Text(text))
 
     @contextmanager
     def track(self, total: int, count: Count) -> Iterator[Callable[[], None]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from mirabelle.errors import TrainingError
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+MOST_FOLDS = 10
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,10 @@ def hold_out(labels: Sequence[str], groups: Sequence[str] | None, share: float, 
                 f"cannot hold out {share:.0%} of {len(labels)} labelled pictures in {len(set(labels))} classes: {error}"
             ) from error
         return held
-    held[_fold_numbers(labels, groups, max(2, round(1 / share)), seed) == 0] = True
+    # The share as a fraction of small terms, 0.4 as 2 folds of 5: more folds would need more groups.
+    part = Fraction(share).limit_denominator(MOST_FOLDS)
+    folds = max(2, part.denominator)
+    held[_fold_numbers(labels, groups, folds, seed) < min(folds - 1, max(1, part.numerator))] = True
     return held
 
 

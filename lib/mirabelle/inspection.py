@@ -12,11 +12,12 @@ from typing import Any
 import yaml
 from rich.console import Console as RichConsole
 from rich.table import Table
+from rich.text import Text
 
 from mirabelle import backbones, networks, schema, weights
 from mirabelle.config import Config, keys
 from mirabelle.embedding import Embedding
-from mirabelle.errors import OutputError, UserError
+from mirabelle.errors import OutputError
 from mirabelle.features import FeatureTable
 from mirabelle.runlog import PACKAGES, installed, read_manifests
 from mirabelle.storage import absolute, open_store
@@ -101,7 +102,7 @@ def diagnose(config: Config) -> str:
     """Java, Spark, the packages, the executors and the cache: what is there, and what follows from it.
 
     Raises:
-        PreflightError: with the first thing that would stop a run.
+        UserError: the first thing that would stop a run.
     """
     from mirabelle.session import check_java, open_session
     from mirabelle.stages.preflight import run_preflight
@@ -120,12 +121,9 @@ def diagnose(config: Config) -> str:
         f"{preflight.slots} tasks at once, {preflight.threads} engine thread each, precision {preflight.precision}"
     )
     lines += [f"warning: {warning}" for warning in preflight.warnings]
-    try:
-        ready = networks.is_cached(config, preflight.precision)
-        state = "converted and in the cache" if ready else "to be built at the first run"
-        lines.append(f"{config.backbone.name} ({config.backbone.weights}): {state}")
-    except UserError as error:
-        lines.append(f"warning: {error}")
+    ready = networks.is_cached(config, preflight.precision)
+    state = "converted and in the cache" if ready else "to be built at the first run"
+    lines.append(f"{config.backbone.name} ({config.backbone.weights}): {state}")
     return "\n".join([*lines, "all that a run needs is there"])
 
 
@@ -182,11 +180,11 @@ def _run_row(manifest: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(Text(str(cell)) for cell in row))
     sink = io.StringIO()
     RichConsole(file=sink, width=TEXT_WIDTH, no_color=True).print(table)
     return sink.getvalue().rstrip()

@@ -115,7 +115,7 @@ def compile_layout(layout: str) -> re.Pattern[str]:
     for piece in re.split(r"(\{[^{}]*\}|\*\*/?|\*)", layout.strip("/")):
         if piece.startswith("{"):
             field = piece[1:-1]
-            if not field.isidentifier() or field in fields or field in schema.RESERVED:
+            if not field.isidentifier() or field in fields or field in schema.RESERVED or field.startswith("_"):
                 reason = "is there twice" if field in fields else "is no name that a label column can have"
                 raise ListingError(f"images.layout {layout!r}: {{{field}}} {reason}")
             fields.append(field)
@@ -153,7 +153,7 @@ def join_labels(listing: Listing, table_path: str, root: str, key: str | None, l
         )
     renamed = {label: schema.LABEL, split: schema.SPLIT}
     wanted = {renamed.get(c, c): table[c].cast(pa.string()) for c in table.column_names if c != key}
-    taken = sorted(set(wanted) & schema.RESERVED)
+    taken = sorted(name for name in wanted if name in schema.RESERVED or name.startswith("_"))
     if taken:
         raise ListingError(f"{table_path}: the column {taken[0]} has a name that Mirabelle keeps for itself; rename it")
     if not wanted:

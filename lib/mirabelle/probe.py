@@ -21,7 +21,9 @@ def probe(engine: str) -> dict[str, Any]:
         try:
             versions[module] = str(getattr(importlib.import_module(module), "__version__", "?"))
         except Exception as error:  # a broken library raises anything on import
-            problems.append(f"{module} cannot be imported ({type(error).__name__}: {error}); install {package} there")
+            # Some libraries write a page.
+            reason = " ".join(str(error).split())[:200]
+            problems.append(f"{module} cannot be imported ({type(error).__name__}: {reason}); install {package} there")
     if "PIL" in versions and tuple(int(n) for n in versions["PIL"].split(".")[:2]) < MIN_PILLOW:
         problems.append(f"Pillow {versions['PIL']} is too old; AVIF needs {'.'.join(map(str, MIN_PILLOW))}")
     cpu, precisions = platform.processor(), ["float32"]

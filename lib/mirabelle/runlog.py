@@ -40,7 +40,7 @@ class RunLog:
             config: as resolved, secrets masked.
         """
         self._store = store
-        self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+        self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(2)}"
         self._path = join(output, "runs", f"{self.run_id}.json")
         self._started = time.perf_counter()
         self.manifest: dict[str, Any] = {
@@ -89,7 +89,16 @@ def read_manifests(store: Store, output: str) -> list[dict[str, Any]]:
     if not store.exists(folder):
         return []
     paths = sorted(e.path for e in store.walk(folder) if e.path.endswith(".json"))
-    return [json.loads(store.read(path, MAX_MANIFEST_BYTES)) for path in paths]
+    found = []
+    for path in paths:
+        try:
+            facts = json.loads(store.read(path, MAX_MANIFEST_BYTES))
+        except ValueError:
+            # Not JSON, so not one of ours.
+            continue
+        if isinstance(facts, dict) and "run_id" in facts:
+            found.append(facts)
+    return found
 
 
 def installed(packages: tuple[str, ...]) -> dict[str, str]:
@@ -108,18 +117,18 @@ def installed(packages: tuple[str, ...]) -> dict[str, str]:
 
 def _git_revision() -> str | None:
     """Revision of the checkout this code runs from, or None where it was installed."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        here = Path(__file__).parent
+        return subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
+        # An environment inside somebody's repository has a revision too, and it is not ours.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("describe", "--always", "--dirty") or None
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
 
 
 def _now() -> str:

@@ -35,11 +35,18 @@ REDUCED: Final = "reduced"
 PREDICTED: Final = "predicted"
 PROBABILITIES: Final = "probabilities"
 
+# Between the stages of the Spark ML models, and so in what they were saved with.
+ML_COLUMNS: Final = frozenset(
+    {"features_vector", "features_centred", "reduced_vector"}
+    | {"classifier_input", "label_index", "predicted_index", "probability", "rawPrediction"}
+)
+
 RESERVED: Final = frozenset(
     {PATH, SIZE_BYTES, MODIFIED, ETAG, WIDTH_PX, HEIGHT_PX, FEATURES, STAGE, CODE, DETAIL, EMBEDDING, RUN, CHUNK}
     | {REDUCED, PREDICTED, PROBABILITIES}
+    | ML_COLUMNS
 )
-"""Names that a label column may not take."""
+"""Names that a label column may not take; nor may it begin with an underscore."""
 
 EMBEDDING_METADATA_KEY: Final = "mirabelle.embedding"
 """Key, in a file's footer and in the features column's metadata, of the embedding's parts and fingerprint as JSON."""

@@ -70,9 +70,10 @@ def open_session(settings: Mapping[str, object]) -> Iterator[SparkSession]:
     try:
         spark = SparkSession.builder.config(conf=conf).getOrCreate()
     except Exception as error:  # py4j and pyspark raise many kinds here; all mean that Spark is not to be had
-        reason = str(error).strip().splitlines()[0][:200]
+        telling = [line.strip(" :.") for line in str(error).splitlines() if "Exception" in line or "Error" in line]
+        reason = telling[0] if telling else str(error).strip() or type(error).__name__
         raise PreflightError(
-            f"Spark does not start: {reason}; check spark.master and the spark part of the configuration"
+            f"Spark does not start: {reason[:200]}; check spark.master and the spark part of the configuration"
         ) from error
     if submitted and not conf.contains("spark.log.level"):
         spark.sparkContext.setLogLevel("ERROR")
@@ -81,7 +82,13 @@ def open_session(settings: Mapping[str, object]) -> Iterator[SparkSession]:
             _send_wheels(spark, folder)
             yield spark
         finally:
+            jvm = spark.sparkContext._jvm
             spark.stop()
+            if jvm is not None and not submitted:
+                # The JVM lives on and keeps what it was started with as system properties, which would win over the
+                # settings of the next session in this process.
+                for key in wanted:
+                    jvm.java.lang.System.clearProperty(key)
 
 
 def check_java() -> str:
@@ -100,8 +107,9 @@ def check_java() -> str:
 
 def slots(spark: SparkSession) -> int:
     """Tasks that run at once, over the whole cluster."""
-    context = spark.sparkContext
-    return max(1, context.defaultParallelism // task_cpus(spark))
+    # Asked of the scheduler: defaultParallelism is a setting, and may be anything.
+    context = spark.sparkContext._jsc.sc()
+    return max(1, int(context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile())))
 
 
 def task_cpus(spark: SparkSession) -> int:

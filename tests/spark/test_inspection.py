@@ -137,7 +137,8 @@ def test_imagenet_weights_are_told_with_their_licence_and_place(tmp_path: Path) 
     backbones.random_network(row, 32, 5).save_weights(kept)
     lines = inspection.fetch_weights(configured(tmp_path)).splitlines()
     assert lines[0] == f"mobilenet: weights imagenet, ready in {tmp_path}"
-    assert lines[2:] == [f"licence: {row.licence}", f"kept as {kept}"]
+    assert re.fullmatch(rf"licence.*: {re.escape(row.licence)}", lines[2])
+    assert lines[3:] == [f"kept as {kept}"]
 
 
 # The doctor

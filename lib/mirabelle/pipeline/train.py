@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame
 
-SIDE = "side"
+# With an underscore in front, as no label column can have it.
+SIDE = "_side"
+FOLD = "_fold"
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Which rows are learnt from and which are judged on: a frame of ``path, side, fold``, and how it was chosen."""
+    """Which rows are learnt from and which are judged on: a frame of ``path, _side, _fold``, and how it was chosen."""
 
     frame: pd.DataFrame
     description: str
@@ -121,13 +123,9 @@ def choose_sides(about: pd.DataFrame, settings: Classify) -> Sides:
     fold = np.full(len(frame), -1)
     if settings.grid:
         learning = (frame[SIDE] == "train").to_numpy()
-        own = (
-            [g for g, keep in zip(_groups(frame, settings.group_by), learning, strict=True) if keep]
-            if settings.group_by
-            else None
-        )
+        own = [g for g, keep in zip(groups, learning, strict=True) if keep] if groups else None
         fold[learning] = fold_numbers(frame.loc[learning, schema.LABEL].tolist(), own, settings.folds, settings.seed)
-    return Sides(frame.assign(fold=fold)[[schema.PATH, SIDE, "fold"]], description)
+    return Sides(frame.assign(**{FOLD: fold})[[schema.PATH, SIDE, FOLD]], description)
 
 
 def _by_split(labelled: pd.DataFrame, settings: Classify) -> tuple[pd.DataFrame, str]:
@@ -165,7 +163,7 @@ def _groups(frame: pd.DataFrame, group_by: str | None) -> list[str]:
     found = []
     for path in frame[schema.PATH]:
         match = pattern.search(path)
-        if match is None:
+        if match is None or (pattern.groups and match[1] is None):
             raise TrainingError(f"classify.group_by {group_by!r} does not match {path}; widen the pattern")
         found.append(match[1] if pattern.groups else match[0])
     return found

@@ -21,7 +21,7 @@ INDEX = "label_index"
 PREDICTED_INDEX = "predicted_index"
 PROBABILITY = "probability"
 RAW = "rawPrediction"
-FOLD = "fold"
+FOLD = "_fold"
 # Set by us from the data; a user who sets them would break the wiring.
 OURS = {"featuresCol", "labelCol", "predictionCol", "probabilityCol", "rawPredictionCol", "classifier"}
 
@@ -76,7 +76,7 @@ def fit_classifier(
 
     Args:
         training: with ``label`` (all among ``labels``), the array column to learn from as ``classifier_input``
-            (a vector), and ``fold`` where there is a grid.
+            (a vector), and ``_fold`` where there is a grid.
         classify: what to fit.
         labels: class names, in the order of their numbers.
         width: entries of the vector.
@@ -158,7 +158,7 @@ def _fit(estimator: Any, indexed: DataFrame, classify: Classify, parallelism: in
 
 
 def _fit_grid(estimator: Any, indexed: DataFrame, classify: Classify, parallelism: int) -> tuple[Any, dict[str, Any]]:
-    """The best of a grid by macro-averaged F1 over the folds in column ``fold``."""
+    """The best of a grid by macro-averaged F1 over the folds in column ``_fold``."""
     from pyspark.ml.evaluation import MulticlassClassificationEvaluator
     from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 

@@ -6,6 +6,7 @@ What ``make_probe`` returns runs on executors; the rest on the driver.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -122,14 +123,20 @@ def _explain(error: str) -> str:
     lines = [line.strip() for line in error.splitlines()]
     missing = next((line for line in lines if "ModuleNotFoundError" in line or "No module named" in line), None)
     if missing:
-        module = missing.rpartition("No module named")[2].strip(" '\".")
+        module = missing.rpartition("No module named")[2].split(";")[0].strip(" '\".")
         return (
             f"the workers' Python has no module {module}; install it there, point PYSPARK_PYTHON at a Python that has"
             " it, or send it with --py-files"
         )
     mismatch = next((line for line in lines if "PYTHON_VERSION_MISMATCH" in line or "different version" in line), None)
     if mismatch:
+        mismatch = mismatch.rpartition("] ")[2].rstrip(". ")
         return f"{mismatch[:300]}; set PYSPARK_PYTHON to the same version on driver and workers"
+    program = re.search(r'Cannot run program "([^"]+)": (.*)', error)
+    if program:
+        return (
+            f"the workers' Python {program[1]} does not start ({program[2]}); set PYSPARK_PYTHON to one that is there"
+        )
     telling = [line for line in lines if ("Error" in line or "Exception" in line) and not line.startswith("at ")]
     told = telling[-1] if telling else next(filter(None, lines), "no reason given")
     return f"the workers' Python does not start: {told[:300]}"
