@@ -19,6 +19,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from mirabelle.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "MIRABELLE_"
+SECTIONS = (
+    "images",
+    "labels",
+    "decode",
+    "backbone",
+    "engine",
+    "extract",
+    "reduce",
+    "classify",
+    "limits",
+    "report",
+    "spark",
+)
 SECRET_WORDS = ("secret", "password", "passwd", "token", "credential", "access.key", "accesskey", "access_key")
 
 
@@ -200,7 +213,8 @@ class Config(_Section):
     cache: str = Field("~/.cache/mirabelle", description="Folder for weights and converted networks.")
     spark: dict[str, str | int | float | bool] = Field(
         default_factory=dict,
-        description="Spark properties, `spark.driver.memory: 4g`; what spark-submit was told wins over them.",
+        description="Spark properties, `spark.driver.memory: 4g`. What spark-submit was told wins over them, and the"
+        " driver's memory must be told to it.",
     )
 
     @model_validator(mode="before")
@@ -241,7 +255,8 @@ def load(file: str | Path | None, settings: Sequence[str] = (), environment: Map
         if not equals:
             problems.append(f"--set {setting}: write it as key=value, for instance --set reduce.components=19")
         else:
-            _put(merged, key.strip(), text, f"--set {setting}", problems)
+            # The value may be a secret: name the key alone.
+            _put(merged, key.strip(), text, f"--set {key.strip()}", problems)
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
@@ -276,14 +291,23 @@ def _read_yaml(file: str | Path) -> dict[str, Any]:
         return {}
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path} should hold keys such as `images:` and `output:`, not a {type(loaded).__name__}")
-    return loaded
+    tree: dict[str, Any] = {}
+    for key, value in loaded.items():
+        *sections, last = str(key).split(".")
+        below = tree
+        for section in sections:
+            # `images.root: x` at the top means what it says.
+            below = below.setdefault(section, {})
+        # A section whose every line is commented out is empty, not nothing.
+        below[last] = {} if value is None and last in SECTIONS else value
+    return tree
 
 
 def _put(tree: dict[str, Any], key: str, text: str, origin: str, problems: list[str]) -> None:
     """Set a dotted key to the YAML value of ``text``, changing ``tree``."""
     try:
         # A template such as {label}/{name} would be a mapping in YAML; where text is wanted, text is taken.
-        value = text if _wants_text(key) and text != "null" else yaml.safe_load(text)
+        value = text if _wants_text(key, text) else yaml.safe_load(text)
     except yaml.YAMLError:
         problems.append(f"{origin}: the value is not YAML; put quotes round it")
         return
@@ -296,8 +320,14 @@ def _put(tree: dict[str, Any], key: str, text: str, origin: str, problems: list[
     tree[last] = value
 
 
-def _wants_text(key: str) -> bool:
-    return any(name == key and kind == "str" for name, kind, *_ in keys())
+def _wants_text(key: str, text: str) -> bool:
+    """Whether a value is taken as it is typed: text, Spark's properties, one pattern, a colour."""
+    if key.startswith("spark."):
+        return True
+    kind = next((kind for name, kind, *_ in keys() if name == key), None)
+    bare_pattern = kind == "tuple[str, ...]" and not text.startswith("[")
+    bare_colour = kind == "colour" and text.startswith("#")
+    return (kind == "str" and text != "null") or bare_pattern or bare_colour
 
 
 def _sentences(error: ValidationError) -> list[str]:
@@ -318,7 +348,7 @@ def _sentences(error: ValidationError) -> list[str]:
             wanted = "images.root" if inside else key
             sentences.append(f"{wanted} is not set; put it into the file, or give --set {wanted}=...")
         else:
-            shown = _yaml_inline(finding["input"])[:80]
+            shown = "***" if _is_secret(key) else _yaml_inline(finding["input"])[:80]
             reason = finding["msg"].removeprefix("Value error, ")
             sentences.append(f"{key}: {reason[0].lower()}{reason[1:]} (it is {shown})")
     return sentences

@@ -5,6 +5,7 @@ Pure: arrays in, arrays out; driver only.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -73,9 +74,9 @@ def evaluate(truth: Ints, predicted: Ints, probabilities: npt.NDArray[np.floatin
         truth, predicted, labels=classes, zero_division=0.0
     )
     occurs = np.union1d(truth, predicted)
-    # Rank of the truth: how many classes are likelier.
-    own = probabilities[np.arange(len(truth)), truth]
-    rank = (probabilities > own[:, None]).sum(axis=1)
+    # Rank of the truth: how many classes are likelier, or as likely and earlier, as scikit-learn breaks ties.
+    own = probabilities[np.arange(len(truth)), truth][:, None]
+    rank = ((probabilities > own) | ((probabilities == own) & (classes < truth[:, None]))).sum(axis=1)
     return Metrics(
         labels=tuple(labels),
         confusion=confusion,
@@ -146,11 +147,12 @@ def _fold_numbers(labels: Sequence[str], groups: Sequence[str], folds: int, seed
         raise TrainingError(f"there are {distinct} groups and {folds} are needed; set classify.group_by to a finer one")
     numbers = np.zeros(len(labels), dtype=np.int64)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    import warnings
-
     with warnings.catch_warnings():
         # A class of fewer rows than folds: some folds go without it, which is the best there is.
         warnings.simplefilter("ignore", UserWarning)
-        for number, (_, rows) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
-            numbers[rows] = number
+        try:
+            for number, (_, rows) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
+                numbers[rows] = number
+        except ValueError as error:
+            raise TrainingError(f"cannot make {folds} folds of {len(labels)} labelled pictures: {error}") from error
     return numbers

@@ -164,10 +164,15 @@ class FeatureTable:
         staging = self.staging_folder(run, number)
         wanted = {f"{staging}/features/{r.features_file}" for r in reports if r.features_file}
         wanted |= {f"{staging}/rejects/{r.rejects_file}" for r in reports if r.rejects_file}
-        for entry in list(self._store.walk(staging)) if self._store.exists(staging) else []:
-            if entry.path not in wanted:
-                # A task that failed half-way, or a slower twin of one that won.
-                self._store.remove(entry.path)
+        staged = {entry.path for entry in self._store.walk(staging)} if self._store.exists(staging) else set()
+        if wanted - staged:
+            raise RunFailed(
+                f"chunk {number}: {len(wanted - staged)} of its files are gone from {staging}; the chunk is not"
+                " committed. Is another run at work on the same output?"
+            )
+        for path in staged - wanted:
+            # Of a task that failed half-way, or of a slower twin of one that won.
+            self._store.remove(path)
         if rejected:
             self._store.publish(f"{staging}/rejects", self.chunk_folder("rejects", run, number))
         self._store.write(f"{staging}/features/{MARKER}", json.dumps(asdict(chunk), indent=2).encode())

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +17,9 @@ import pyarrow.compute as pc
 from mirabelle import schema
 from mirabelle.errors import ListingError
 from mirabelle.storage import Store
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 TABLE_KEYS = ("path", "file_name", "filename", "file", "image", "name")
 
@@ -64,10 +68,8 @@ def list_images(
     Raises:
         ListingError: no such folder, nothing in it that fits, or a template that fits none of it.
     """
-    from pathspec import GitIgnoreSpec
-
     template = compile_layout(layout) if layout else None
-    taken, left_out = GitIgnoreSpec.from_lines(include), GitIgnoreSpec.from_lines(exclude)
+    taken, left_out = _patterns("images.include", include), _patterns("images.exclude", exclude)
     start = len(root.rstrip("/")) + 1
     ours = tuple(f"{path.rstrip('/')}/" for path in not_pictures)
 
@@ -96,10 +98,19 @@ def list_images(
         schema.ETAG: [e.etag for e in entries],
     }
     for name in (schema.LABEL, schema.SPLIT, *extra):
-        columns[name] = [m[name] if m and name in fields else None for m in matches]
+        columns[name] = [_text(m[name]) if m and name in fields else None for m in matches]
     target = schema.listing_schema(extra)
     arrays = [pa.array(columns[f.name], f.type) for f in target]
     return Listing(pa.Table.from_arrays(arrays, schema=target), unlabelled)
+
+
+def _patterns(key: str, lines: Sequence[str]) -> GitIgnoreSpec:
+    from pathspec import GitIgnoreSpec
+
+    try:
+        return GitIgnoreSpec.from_lines(lines)
+    except ValueError as error:
+        raise ListingError(f"{key} {list(lines)}: {error}; write patterns as in .gitignore") from error
 
 
 def compile_layout(layout: str) -> re.Pattern[str]:
@@ -151,14 +162,8 @@ def join_labels(listing: Listing, table_path: str, root: str, key: str | None, l
             f"{table_path} has no column {key or ' or '.join(TABLE_KEYS)}; set labels.key to one of"
             f" {table.column_names}"
         )
-    renamed = {label: schema.LABEL, split: schema.SPLIT}
-    wanted = {renamed.get(c, c): table[c].cast(pa.string()) for c in table.column_names if c != key}
-    taken = sorted(name for name in wanted if name in schema.RESERVED or name.startswith("_"))
-    if taken:
-        raise ListingError(f"{table_path}: the column {taken[0]} has a name that Mirabelle keeps for itself; rename it")
-    if not wanted:
-        raise ListingError(f"{table_path} has no column beside {key}; there is no label in it")
-    keys = table[key].cast(pa.string())
+    wanted = _label_columns(table, table_path, key, label, split)
+    keys = _as_text(table, key, table_path)
     position = _match_keys(keys, listing.table[schema.PATH], root, table_path)
     extra = [*listing.extra_labels, *(c for c in wanted if c not in listing.table.column_names)]
     target = schema.listing_schema(extra)
@@ -168,7 +173,43 @@ def join_labels(listing: Listing, table_path: str, root: str, key: str | None, l
             columns.append(wanted[field.name].combine_chunks().take(position))
         else:
             columns.append(listing.table[field.name])
-    return Listing(pa.Table.from_arrays(columns, schema=target), position.null_count)
+    joined = pa.Table.from_arrays(columns, schema=target)
+    return Listing(joined, joined[schema.LABEL].null_count)
+
+
+def _label_columns(table: pa.Table, table_path: str, key: str, label: str, split: str) -> dict[str, pa.ChunkedArray]:
+    """The table's columns but the key, as text, under the names they will have."""
+    for name, option, default in ((label, "labels.label", "label"), (split, "labels.split", "split")):
+        if name != default and name not in table.column_names:
+            raise ListingError(f"{table_path} has no column {name!r}; set {option} to one of {table.column_names}")
+    renamed = {label: schema.LABEL, split: schema.SPLIT}
+    names = {column: renamed.get(column, column) for column in table.column_names if column != key}
+    if not names:
+        raise ListingError(f"{table_path} has no column beside {key}; there is no label in it")
+    seen: dict[str, str] = {}
+    reserved = {name.casefold() for name in schema.RESERVED}
+    for column, name in names.items():
+        if name.casefold() in reserved or name.startswith("_"):
+            raise ListingError(
+                f"{table_path}: the column {column} has a name that Mirabelle keeps for itself; rename it"
+            )
+        if not name.replace(" ", "_").replace("-", "_").isidentifier():
+            raise ListingError(f"{table_path}: the column {column!r} has a name that Spark cannot take; rename it")
+        if name.casefold() in seen:
+            raise ListingError(
+                f"{table_path}: the columns {seen[name.casefold()]} and {column} would both be {name}; rename one"
+            )
+        seen[name.casefold()] = column
+    return {name: _as_text(table, column, table_path) for column, name in names.items()}
+
+
+def _as_text(table: pa.Table, column: str, table_path: str) -> pa.ChunkedArray:
+    try:
+        return table[column].cast(pa.string())
+    except pa.ArrowException as error:
+        raise ListingError(
+            f"{table_path}: the column {column} holds {table[column].type}, which is no text; drop or change it"
+        ) from error
 
 
 def _match_keys(keys: pa.ChunkedArray, paths: pa.ChunkedArray, root: str, table_path: str) -> pa.Array:

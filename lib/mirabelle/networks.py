@@ -79,7 +79,7 @@ def prepare(config: Config, precision: Precision) -> Network:
         input_px=key["input_px"],
         layer=key["layer"],
         pooling=config.backbone.pooling,
-        preprocessing=_preprocessing(config, row.normalisation),
+        preprocessing=preprocessing(config, row.normalisation),
         precision=precision,
         width=facts["width"],
     )
@@ -142,11 +142,16 @@ def _build(config: Config, key: dict[str, Any], folder: Path) -> None:
         "files": sorted(files),
         "made_from": key,
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
-    for name, content in files.items():
-        (beside / name).write_bytes(content)
-    (beside / FACTS).write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+        for name, content in files.items():
+            (beside / name).write_bytes(content)
+        (beside / FACTS).write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to the cache {folder.parent}: {error.strerror}; set cache to another"
+        ) from error
     try:
         beside.rename(folder)
     except OSError:
@@ -164,7 +169,8 @@ def cache_folder(config: Config) -> Path:
     return folder
 
 
-def _preprocessing(config: Config, normalisation: str) -> str:
+def preprocessing(config: Config, normalisation: str) -> str:
+    """All that is done to pixels before the network, as it stands in the fingerprint."""
     ground = "#" + bytes(config.decode.ground).hex()
     orient = "exif" if config.decode.orient else "as-stored"
     return f"v{PREPROCESSING_VERSION} bilinear {orient} on {ground}, {normalisation}"

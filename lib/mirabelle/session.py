@@ -33,6 +33,8 @@ NEEDED = {
     "spark.executorEnv.OMP_NUM_THREADS": "1",
     "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
     "spark.executorEnv.MKL_NUM_THREADS": "1",
+    # TensorFlow's remarks about the machine, where the engine is Keras.
+    "spark.executorEnv.TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
 

@@ -77,9 +77,9 @@ class DiskStore:
             except OSError as error:
                 raise ListingError(f"cannot list {folder}: {error.strerror}; mend its permissions") from error
             for entry in entries:
-                if entry.is_dir():
+                if _is_folder(entry):
                     pending.append(entry.path)
-                elif not entry.is_dir(follow_symlinks=False):
+                else:
                     yield _entry(entry)
 
     def read(self, path: str, max_bytes: int) -> bytes:
@@ -88,6 +88,7 @@ class DiskStore:
         Raises:
             FetchError: ``missing``, ``denied``, ``too_many_bytes`` or ``unreadable``.
         """
+        path = local_path(path)
         try:
             # A pipe or a device would block for ever, or never end.
             if not os.path.isfile(path):
@@ -150,20 +151,40 @@ def open_store(uri: str) -> Store:
         OutputError: for a scheme that no store here serves.
     """
     scheme, separator, _ = uri.partition("://")
-    if separator and scheme != "file":
+    if separator and scheme != "file" and scheme.isalnum():
         raise OutputError(f"{uri}: only folders are served so far, not {scheme}://; give a path on a disk")
     return DiskStore()
 
 
 def absolute(uri: str) -> str:
-    """A folder as a whole path without ``file://``, so that runs from other folders name the same images alike."""
+    """A whole path on the disk, so that runs from other folders name the same images alike."""
     open_store(uri)
-    return os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
+    return os.path.abspath(os.path.expanduser(local_path(uri)))
+
+
+def local_path(uri: str) -> str:
+    """A path without ``file:``; Spark's own columns of paths have it, with one slash or three."""
+    if not uri.startswith("file:"):
+        return uri
+    return "/" + uri.removeprefix("file:").lstrip("/")
+
+
+def spark_uri(path: str) -> str:
+    """A whole path for Spark, whose default file system may be another than the disk."""
+    return f"file://{path}"
 
 
 def join(*parts: str) -> str:
     """Parts of a path with one slash between them."""
     return "/".join(part.rstrip("/") if i < len(parts) - 1 else part for i, part in enumerate(parts))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link that leads to itself: listed, so that it ends as a reject.
+        return False
 
 
 def _entry(entry: os.DirEntry[str]) -> Entry:

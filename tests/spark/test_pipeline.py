@@ -15,9 +15,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from sklearn.decomposition import PCA
 
-from conftest import break_some, draw, read_manifest
+from conftest import REPOSITORY, break_some, draw, read_manifest
 from mirabelle import networks
-from mirabelle.errors import BarNotMet, OutputError, RunFailed, TrainingError
+from mirabelle.errors import BarNotMet, ConfigError, OutputError, RunFailed, TrainingError
 from mirabelle.features import FeatureTable
 from mirabelle.pipeline import Job
 from mirabelle.reduction import Projection
@@ -302,3 +302,85 @@ def test_two_embeddings_live_side_by_side_and_do_not_mix(pipeline: Run, spark: S
     # With the first configuration, the first table and its PCA are found again.
     again = pipeline(stages=["train"])
     assert again.embedding() == one.embedding()
+
+
+def test_what_is_gone_or_was_spoilt_is_in_no_result(pipeline: Run, pictures: Path) -> None:
+    pipeline()
+    (pictures / "Training/amber/0.png").write_text("<html>")
+    for path in (pictures / "Test/coral").glob("*.png"):
+        path.unlink()
+    job = pipeline("limits.max_reject_share=1")
+    counts = job.runlog.manifest["counts"]
+    assert (counts["listed"], counts["rejected"], counts["unchanged"], counts["gone"]) == (48, 1, 47, 6)
+    assert job.runlog.manifest["pca"]["rows"] == 47
+    reduced = set(pd.read_parquet(f"{job.folder('pca')}/reduced")["path"])
+    assert reduced == {str(p) for p in pictures.rglob("*.png")} - {str(pictures / "Training/amber/0.png")}
+
+
+def test_each_configuration_finds_its_own_features_again(pipeline: Run) -> None:
+    one = pipeline(stages=["extract"]).embedding()
+    other = pipeline("decode.orient=false", stages=["extract"]).embedding()
+    assert one != other
+    assert pipeline(stages=["reduce"]).embedding() == one
+    assert pipeline("decode.orient=false", stages=["reduce"]).embedding() == other
+
+
+def test_a_run_with_little_data_still_reports(pipeline: Run, pictures: Path) -> None:
+    for path in pictures.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(BarNotMet, match="54 of 54 images"):
+        pipeline()
+    draw(pictures / "Training/amber/0.png", 0)
+    with pytest.raises(TrainingError, match="PCA needs at least 2 rows of features, and there is 1"):
+        pipeline("limits.max_reject_share=1")
+    output = pictures.parent / "output"
+    pages = sorted(output.glob("report/*/index.html"))
+    assert len(pages) == 2
+    assert "PCA needs at least 2 rows" in pages[-1].read_text()
+
+
+def test_mistakes_that_can_be_known_are_told_before_spark(pipeline: Run) -> None:
+    settings = [
+        "classify.group_by=(",
+        "classify.estimator=LogisticRegression",
+        "classify.grid={regParam: [abc]}",
+        "backbone.name=vgg",
+    ]
+    with pytest.raises(ConfigError) as raised:
+        pipeline(*settings)
+    assert len(raised.value.problems) == 3
+    for setting in ("classify.params={maxIter: abc}", "classify.estimator=OneVsRest", "classify.params={layers: 8}"):
+        with pytest.raises(ConfigError, match="classify"):
+            pipeline(setting)
+    with pytest.raises(ConfigError, match=r"Spark takes \[ \] in a path for a pattern"):
+        pipeline("output=/tmp/out[1]")
+
+
+def test_an_estimator_that_the_data_do_not_suit_is_one_sentence(pipeline: Run) -> None:
+    with pytest.raises(TrainingError, match="NaiveBayes cannot be fitted"):
+        pipeline("classify.estimator=NaiveBayes")
+
+
+def test_the_readmes_own_lines_run(pipeline: Run, spark: SparkSession) -> None:
+    """What the README shows of reading the results, on the results of a real run."""
+    job = pipeline()
+    readme = (REPOSITORY / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len(blocks) == 5
+    told = {
+        "OUT/pca/<id>": job.folder("pca"),
+        "<network>-<fingerprint>": job.embedding().folder,
+        "OUT": job.output,
+        '"backbone.name=vgg16"': '"backbone.name=mobilenet", "backbone.weights=random:1", "backbone.input_px=32"',
+        "rejects = pd.read_parquet": "# ",
+        "conf/fruits.yaml": str(REPOSITORY / "conf/fruits.yaml"),
+    }
+    paths = spark.createDataFrame([(str(p),) for p in sorted(Path(job.root).rglob("*.png"))], "path string")
+    names: dict = {"spark": spark, "paths": paths}
+    for block in blocks:
+        code = block
+        for old, new in told.items():
+            code = code.replace(old, new)
+        exec(code, names)
+    assert len(names["features"]) == 54
+    assert names["embedded"].where("outcome.code is null").count() == 54

@@ -96,6 +96,16 @@ def test_exit_codes_reach_the_shell(submit: Submit, pictures: Path, cache: Path)
     assert dict(zip(rejects["path"], rejects["code"], strict=True)) == codes
 
 
+def test_a_secret_given_to_a_job_is_written_nowhere(submit: Submit, pictures: Path, cache: Path) -> None:
+    secret = "correct-horse-battery-staple"
+    given = settings_for(pictures, cache, f"spark.hadoop.fs.s3a.secret.key={secret}", "reduce.components=3")
+    code, text = finish(submit("run_pipeline", *given))
+    assert code == 0, text
+    assert secret not in text
+    for path in (pictures.parent / "output").rglob("*"):
+        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+
+
 def committed(output: Path) -> int:
     return len(list(output.glob("features/*/*/*/_chunk.json")))
 

@@ -143,3 +143,31 @@ def test_bounds_hold(variance: float, components: int) -> None:
 def test_a_configuration_survives_the_manifest() -> None:
     loaded = load(None, [*NEEDED, "spark.master=local[2]"], {})
     assert Config.model_validate(yaml.safe_load(yaml.safe_dump(loaded.masked()))) == loaded
+
+
+def test_values_are_taken_as_they_are_typed_where_that_is_plain() -> None:
+    settings = [
+        "images.include=*.jpg",
+        "decode.ground=#102030",
+        "spark.x.secret.key=0123",
+        "spark.network.timeout=1:30",
+    ]
+    loaded = load(None, [*NEEDED, *settings], {})
+    assert loaded.images.include == ("*.jpg",)
+    assert loaded.decode.ground == (16, 32, 48)
+    assert loaded.spark == {"spark.x.secret.key": "0123", "spark.network.timeout": "1:30"}
+
+
+def test_empty_sections_and_dotted_keys_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("images.root: a\noutput: b\nlabels:\nreduce.variance: 0.5\n")
+    loaded = load(file, [], {})
+    assert (loaded.images.root, loaded.labels.table, loaded.reduce.variance) == ("a", None, 0.5)
+
+
+def test_a_mistake_does_not_print_a_secret(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("images: {root: a}\noutput: b\nspark: {spark.hadoop.fs.s3a.secret.key: [hunter2]}\n")
+    with pytest.raises(ConfigError) as raised:
+        load(file, ["spark.hadoop.fs.s3a.access.key=@hunter2", "reduce.variance=[hunter2"], {})
+    assert "hunter2" not in str(raised.value)

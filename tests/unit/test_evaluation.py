@@ -60,3 +60,9 @@ def test_too_few_to_hold_out_is_one_sentence() -> None:
         hold_out(["a", "b"], None, 0.2, 0)
     with pytest.raises(TrainingError, match=r"set classify\.group_by to a finer one"):
         hold_out(["a", "b", "a"], ["x", "x", "y"], 0.2, 0)
+
+
+def test_ties_do_not_flatter_the_top_three() -> None:
+    # A tree's pure leaf: all but one class at 0, and the truth the last of them.
+    metrics = evaluate(np.array([3]), np.array([0]), np.array([[1.0, 0.0, 0.0, 0.0]]), LABELS)
+    assert metrics.top3 == 0.0

@@ -160,3 +160,12 @@ def test_embeddings_do_not_mix(source: Source, tmp_path: Path) -> None:
     shutil.copytree(source.table.folder("features"), other.folder("features"))
     with pytest.raises(FingerprintMismatch, match="holds features of another embedding"):
         other.chunks()
+
+
+def test_files_that_are_gone_are_not_committed(source: Source) -> None:
+    """Another run's clean-up, or a disk that lost them."""
+    reports = source.stage("run-1", 0, source.listing())
+    source.table.clean()
+    with pytest.raises(RunFailed, match=r"2 of its files are gone from .*Is another run"):
+        source.table.commit("run-1", 0, 54, 0, [], source.network.decode, reports)
+    assert source.table.chunks() == []

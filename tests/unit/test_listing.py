@@ -200,3 +200,38 @@ def test_what_we_wrote_below_the_root_is_not_listed(tmp_path: Path) -> None:
     root = touch(tmp_path, "a.jpg", "out/features/x.parquet", "outside.jpg", "labels.csv")
     found = list_images(DiskStore(), str(root), ["*"], HIDDEN, None, [f"{root}/out", f"{root}/labels.csv"])
     assert names(found, root) == ["a.jpg", "outside.jpg"]
+
+
+def test_odd_names_and_links_that_lead_nowhere_are_listed(tmp_path: Path) -> None:
+    folder = tmp_path / "Test" / os.fsdecode(b"caf\xe9")
+    folder.mkdir(parents=True)
+    (folder / "1.jpg").write_bytes(b"x")
+    (tmp_path / "Test" / "loop").symlink_to(tmp_path / "Test" / "loop")
+    found = listed(tmp_path, layout="{split}/{label}/{name}")
+    assert columns(found, "label") == [("caf\\udce9",), (None,)]
+
+
+@pytest.mark.parametrize(
+    ("header", "label", "reason"),
+    [
+        ("name,kind,label", "kind", "the columns kind and label would both be label"),
+        ("name,kind", "kindd", r"has no column 'kindd'; set labels.label to one of \['name', 'kind'\]"),
+        ("name,kind,Label", "kind", "would both be"),
+        ("name,a.b", "label", "has a name that Spark cannot take"),
+        ("name,PATH", "label", "keeps for itself"),
+    ],
+)
+def test_columns_that_would_go_wrong_later_are_refused_now(
+    tmp_path: Path, header: str, label: str, reason: str
+) -> None:
+    root = touch(tmp_path / "p", "1.jpg")
+    table = tmp_path / "t.csv"
+    table.write_text(f"{header}\n{','.join(['1.jpg', 'a', 'b'][: header.count(',') + 1])}\n")
+    with pytest.raises(ListingError, match=reason):
+        join_labels(listed(root), str(table), str(root), None, label, "split")
+
+
+def test_a_pattern_that_is_none_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "1.jpg")
+    with pytest.raises(ListingError, match=r"images\.include .*write patterns as in \.gitignore"):
+        listed(tmp_path, include=("!",))

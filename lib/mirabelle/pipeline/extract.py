@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
@@ -19,8 +20,8 @@ from mirabelle.features import Chunk, Difference, FeatureTable
 from mirabelle.listing import Listing, join_labels, list_images
 from mirabelle.pipeline.job import Job
 from mirabelle.planning import plan_chunks, plan_tasks
-from mirabelle.storage import absolute, open_store
-from mirabelle.worker import TaskReport
+from mirabelle.storage import absolute, join, open_store
+from mirabelle.worker import TaskReport, parquet_bytes
 
 if TYPE_CHECKING:
     from mirabelle.networks import Network
@@ -55,7 +56,10 @@ def read_listing(config: Config) -> Listing:
     """List ``images.root`` and join ``labels.table``."""
     root = absolute(config.images.root)
     wanted = config.images
-    ours = [absolute(config.output), *([absolute(config.labels.table)] if config.labels.table else [])]
+    # Told apart by where they really are, and named as the walk will name them.
+    real = os.path.realpath(root)
+    own = [config.output, config.cache, *([config.labels.table] if config.labels.table else [])]
+    ours = [join(root, os.path.relpath(os.path.realpath(absolute(path)), real)) for path in own]
     images = list_images(open_store(root), root, wanted.include, wanted.exclude, wanted.layout, ours)
     if config.labels.table:
         labels = config.labels
@@ -83,6 +87,10 @@ def extract(job: Job, images: Listing) -> None:
     with job.runlog.time("plan"):
         table.clean()
         difference = table.compare(images.table, network.decode)
+    job.runlog.update(listing=join(job.output, "runs", f"{job.runlog.run_id}.listing.parquet"))
+    listed = images.table.select([schema.PATH, schema.ETAG])
+    job.store.write(job.runlog.manifest["listing"], parquet_bytes(listed))
+    job.runlog.write()
     _announce(job, network, difference)
     with job.runlog.time("embed"):
         chunks, reports = _embed_all(job, images, difference, table, network, preflight)

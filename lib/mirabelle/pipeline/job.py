@@ -6,15 +6,24 @@ import json
 import logging
 import re
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mirabelle import backbones, listing, weights
+from mirabelle import backbones, listing, networks, weights
 from mirabelle import errors as errors_module
 from mirabelle.config import Config
 from mirabelle.console import Console
 from mirabelle.embedding import Embedding
-from mirabelle.errors import BarNotMet, ConfigError, MirabelleError, OutputError, RunFailed, UserError
+from mirabelle.errors import (
+    BarNotMet,
+    ConfigError,
+    MirabelleError,
+    OutputError,
+    RunFailed,
+    TrainingError,
+    UserError,
+)
 from mirabelle.features import FeatureTable
 from mirabelle.runlog import RunLog, read_manifests
 from mirabelle.storage import Store, absolute, join, open_store
@@ -41,6 +50,7 @@ class Job:
         console: a person's view.
         spark: the session, once it is open; the report needs none.
         failed_bars: sentences; any makes the exit code 1, after all stages are done.
+        unmet: why stages of a whole run could not do their part; the others go on, and the exit code is 2.
     """
 
     config: Config
@@ -51,6 +61,7 @@ class Job:
     console: Console
     spark: SparkSession | None = None
     failed_bars: list[str] = field(default_factory=list)
+    unmet: list[UserError] = field(default_factory=list)
     summary: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -83,6 +94,13 @@ class Job:
             )
         self.runlog.update(embedding=fitting[-1], fingerprint=fitting[-1]["fingerprint"])
         return Embedding.from_json(fitting[-1])
+
+    def listing_path(self) -> str | None:
+        """The newest listing that this embedding's table was brought up to: what its current view is made of."""
+        fingerprint = self.embedding().fingerprint
+        manifests = [*read_manifests(self.store, self.output), self.runlog.manifest]
+        found = [m["listing"] for m in manifests if m.get("fingerprint") == fingerprint and m.get("listing")]
+        return found[-1] if found else None
 
     def table(self) -> FeatureTable:
         """The feature table of ``embedding()``."""
@@ -117,6 +135,7 @@ class Job:
             and parts["input_px"] == (wanted.input_px or row.input_px)
             and parts["layer"] == (wanted.layer or row.layer)
             and parts["pooling"] == wanted.pooling
+            and parts["preprocessing"] == networks.preprocessing(self.config, row.normalisation)
             and self.config.engine.precision in ("auto", parts["precision"])
         )
 
@@ -133,6 +152,22 @@ def validate(config: Config, stages: Sequence[str]) -> None:
         row = backbones.find(config.backbone.name)
         backbones.check(row, config.backbone.input_px or row.input_px)
 
+    def check_output() -> None:
+        output = absolute(config.output)
+        odd = set(output) & set("[]{}*?\\")
+        if odd:
+            raise ConfigError(
+                f"output {config.output!r}: Spark takes {' '.join(sorted(odd))} in a path for a pattern; leave it out"
+            )
+
+    def check_group() -> None:
+        try:
+            re.compile(config.classify.group_by or "")
+        except re.error as error:
+            raise ConfigError(
+                f"classify.group_by {config.classify.group_by!r} is neither a column nor a regular expression: {error}"
+            ) from error
+
     def check_estimator() -> None:
         from mirabelle.stages import classify
 
@@ -140,7 +175,7 @@ def validate(config: Config, stages: Sequence[str]) -> None:
 
     checks: list[Callable[[], object]] = [
         check_backbone,
-        lambda: absolute(config.output),
+        check_output,
         lambda: absolute(config.images.root),
     ]
     if "extract" in stages:
@@ -148,7 +183,7 @@ def validate(config: Config, stages: Sequence[str]) -> None:
         if config.images.layout is not None:
             checks.append(lambda: listing.compile_layout(str(config.images.layout)))
     if "train" in stages:
-        checks.append(check_estimator)
+        checks += [check_estimator, check_group]
     mistakes: list[UserError] = []
     for check in checks:
         try:
@@ -186,22 +221,19 @@ def execute(config: Config, stages: Sequence[str], command: str, console: Consol
         if set(stages) - {"report"}:
             from mirabelle.session import open_session
 
-            with job.runlog.time("session"):
-                session = open_session(config.spark)
-                job.spark = session.__enter__()
-            try:
+            with ExitStack() as stack:
+                with job.runlog.time("session"):
+                    job.spark = stack.enter_context(open_session(config.spark))
                 if images is not None:
                     extract(job, images)
                 if "reduce" in stages:
-                    reduce(job)
-                if "train" in stages and command == "run" and images is not None and not images.has_labels:
+                    _attempt(job, reduce, stages)
+                if "train" in stages and images is not None and not images.has_labels:
                     console.warn(
-                        "no image has a label, so no classifier is trained; images.layout or labels.table tells labels"
+                        "no image has a label (see images.layout and labels.table), so no classifier is trained"
                     )
                 elif "train" in stages:
-                    train(job)
-            finally:
-                session.__exit__(None, None, None)
+                    _attempt(job, train, stages)
         if "report" in stages:
             report(job)
     except BaseException as error:
@@ -210,10 +242,24 @@ def execute(config: Config, stages: Sequence[str], command: str, console: Consol
         if translated is error:
             raise
         raise translated from error
-    job.runlog.finish("failed" if job.failed_bars else "done", "; ".join(job.failed_bars) or None)
+    problems = [*job.failed_bars, *(str(error) for error in job.unmet)]
+    job.runlog.finish("failed" if problems else "done", "; ".join(problems) or None)
     if job.failed_bars:
         raise BarNotMet("; ".join(job.failed_bars), tuple(job.summary))
+    if job.unmet:
+        raise job.unmet[0]
     return job
+
+
+def _attempt(job: Job, stage: Callable[[Job], None], stages: Sequence[str]) -> None:
+    """Run a stage; where a report comes after it, data that will not do for it stop nothing but the stage itself."""
+    try:
+        stage(job)
+    except (TrainingError, OutputError) as error:
+        if "report" not in stages:
+            raise
+        job.console.warn(str(error))
+        job.unmet.append(error)
 
 
 def dry_run(config: Config, stages: Sequence[str], console: Console) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from mirabelle import schema
 from mirabelle.errors import TrainingError
+from mirabelle.features import STAGING
 from mirabelle.pipeline.job import Job
 from mirabelle.reduction import fit
 from mirabelle.session import slots
-from mirabelle.storage import join
+from mirabelle.storage import join, spark_uri
 
 
 def reduce(job: Job) -> None:
@@ -23,9 +24,9 @@ def reduce(job: Job) -> None:
 
     settings, embedding, folder = job.config.reduce, job.embedding(), job.folder("pca")
     with job.runlog.time("reduce"):
-        features = read_features(job.session, job.table(), job.output)
+        features = read_features(job.session, job.table(), job.output, job.listing_path())
         rows = features.where(features[schema.SPLIT] == settings.fit_split) if settings.fit_split else features
-        staging = join(job.output, "_staging", f"{schema.RUN}={job.runlog.run_id}", "moments")
+        staging = join(job.output, STAGING, f"{schema.RUN}={job.runlog.run_id}")
         moments = gather_moments(rows, staging, slots(job.session))
         if len(moments.mean) != embedding.width:
             raise TrainingError(
@@ -33,8 +34,8 @@ def reduce(job: Job) -> None:
             )
         projection = fit(moments, settings.variance, settings.components)
         pipeline = to_pipeline(projection)
-        pipeline.write().overwrite().save(join(folder, "pipeline"))
-        reduce_features(features, pipeline).write.mode("overwrite").parquet(join(folder, "reduced"))
+        pipeline.write().overwrite().save(spark_uri(join(folder, "pipeline")))
+        reduce_features(features, pipeline).write.mode("overwrite").parquet(spark_uri(join(folder, "reduced")))
         job.store.write(join(folder, "pca.npz"), projection.to_bytes())
         kept = len(projection.components)
         reached = float(projection.explained_variance_ratio[:kept].sum())

@@ -50,6 +50,11 @@ def report(job: Job) -> None:
         fingerprint = job.embedding().fingerprint
         pca = job.newest("pca", fingerprint)
         classifier = job.newest("classifier", fingerprint)
+        if "counts" in job.runlog.manifest and classifier and classifier["id"] != job.runlog.run_id:
+            # A whole run that trained nothing must not show what an earlier one did on other pictures.
+            classifier = None
+        if "counts" in job.runlog.manifest and pca and pca["id"] != job.runlog.run_id:
+            pca = None
         reduced = _read_reduced(job, pca)
         rejects = job.table().read_rejects()
         # Rendering is the last part, and its own time cannot be in the page.
@@ -82,7 +87,7 @@ def _manifest(job: Job) -> dict[str, Any]:
 
 
 def _notes(job: Job) -> list[str]:
-    notes = [*job.failed_bars, *job.runlog.manifest.get("warnings", [])]
+    notes = [*job.failed_bars, *(str(error) for error in job.unmet), *job.runlog.manifest.get("warnings", [])]
     if job.embedding().is_random:
         notes.insert(0, RANDOM_WEIGHTS[0].upper() + RANDOM_WEIGHTS[1:] + ".")
     return notes

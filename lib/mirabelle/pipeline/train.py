@@ -14,7 +14,7 @@ from mirabelle.errors import ConfigError, OutputError, TrainingError
 from mirabelle.evaluation import Metrics, evaluate, fold_numbers, hold_out
 from mirabelle.pipeline.job import Job
 from mirabelle.session import slots
-from mirabelle.storage import join
+from mirabelle.storage import join, spark_uri
 from mirabelle.worker import as_matrix
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def train(job: Job) -> None:
         training = vectors.where(f"{SIDE} = 'train'")
         width = pca["components"] if pca else embedding.width
         fitted = fit_classifier(training, settings, labels, width, slots(job.session))
-        fitted.model.write().overwrite().save(join(folder, "model"))
+        fitted.model.write().overwrite().save(spark_uri(join(folder, "model")))
         predictions = predict(fitted, vectors.where(f"{SIDE} = 'test'").drop(SIDE))
-        predictions.write.mode("overwrite").parquet(job.folder("predictions"))
+        predictions.write.mode("overwrite").parquet(spark_uri(job.folder("predictions")))
         metrics = _judge(job, labels)
         features = f"{width} principal components" if pca else f"all {width} features"
         job.write_json(
@@ -175,14 +175,18 @@ def _read_rows(job: Job) -> tuple[DataFrame, str, dict[str, Any] | None]:
 
     if job.config.classify.features == "full":
         columns = (schema.WIDTH_PX, schema.HEIGHT_PX, schema.SIZE_BYTES, schema.ETAG, schema.MODIFIED)
-        return read_features(job.session, job.table(), job.output).drop(*columns), schema.FEATURES, None
+        return (
+            read_features(job.session, job.table(), job.output, job.listing_path()).drop(*columns),
+            schema.FEATURES,
+            None,
+        )
     pca = job.newest("pca", job.embedding().fingerprint)
     if pca is None:
         raise OutputError(
             f"{job.output} has no PCA of {job.embedding().folder}; run `mirabelle reduce` first, or set"
             " classify.features=full"
         )
-    return job.session.read.parquet(join(job.folder("pca", pca["id"]), "reduced")), schema.REDUCED, pca
+    return job.session.read.parquet(spark_uri(join(job.folder("pca", pca["id"]), "reduced"))), schema.REDUCED, pca
 
 
 def _with_vectors(job: Job, rows: DataFrame, column: str, sides: Sides) -> DataFrame:

@@ -53,7 +53,11 @@ def check_estimator(classify: Classify) -> type[Estimator[Any]]:
     known = {
         name: found
         for name, found in vars(classification).items()
-        if inspect.isclass(found) and issubclass(found, Estimator) and name in classification.__all__
+        if inspect.isclass(found)
+        and issubclass(found, Estimator)
+        and name in classification.__all__
+        # Put round the classifiers that know two classes only, by ourselves.
+        and name != "OneVsRest"
     }
     chosen = known.get(classify.estimator)
     if chosen is None:
@@ -66,6 +70,12 @@ def check_estimator(classify: Classify) -> type[Estimator[Any]]:
             raise ConfigError(
                 f"classify: {classify.estimator} has no parameter {key!r} to set; it has {', '.join(sorted(names))}"
             )
+    for key, values in [*((k, [v]) for k, v in classify.params.items()), *classify.grid.items()]:
+        for value in values:
+            try:
+                getattr(chosen, key).typeConverter(value)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"classify: {classify.estimator} refuses {key} = {value!r}: {error}") from error
     return chosen
 
 
@@ -146,19 +156,19 @@ def _make(kind: type[Estimator[Any]], classify: Classify, classes: int, width: i
 
 def _fit(estimator: Any, indexed: DataFrame, classify: Classify, parallelism: int) -> tuple[Any, dict[str, Any]]:
     from py4j.protocol import Py4JError
-    from pyspark.errors import IllegalArgumentException
+    from pyspark.errors import PySparkException
 
     try:
         if not classify.grid:
             return estimator.fit(indexed), {}
         return _fit_grid(estimator, indexed, classify, parallelism)
-    except (IllegalArgumentException, Py4JError) as error:
+    except (PySparkException, Py4JError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:300]
         raise TrainingError(f"{classify.estimator} cannot be fitted: {reason}; look at classify.params") from error
 
 
 def _fit_grid(estimator: Any, indexed: DataFrame, classify: Classify, parallelism: int) -> tuple[Any, dict[str, Any]]:
-    """The best of a grid by macro-averaged F1 over the folds in column ``_fold``."""
+    """The best of a grid by F1, weighted by the classes' sizes, over the folds in column ``_fold``."""
     from pyspark.ml.evaluation import MulticlassClassificationEvaluator
     from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 

@@ -68,6 +68,8 @@ def run_preflight(spark: SparkSession, config: Config) -> Preflight:
         facts = [json.loads(row.fact) for row in rows.collect()]
     except Exception as error:  # Spark wraps whatever a worker raised before our code could answer
         raise PreflightError(_explain(str(error))) from error
+    # One answer a machine; one with problems before any without.
+    facts.sort(key=lambda fact: len(fact["problems"]))
     by_host = {fact["host"]: _worker(fact) for fact in facts}
     workers = tuple(by_host[host] for host in sorted(by_host))
     for worker in workers:

@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING
 from mirabelle import schema
 from mirabelle.errors import OutputError
 from mirabelle.features import FeatureTable
-from mirabelle.storage import join
+from mirabelle.storage import join, spark_uri
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
-def read_features(spark: SparkSession, table: FeatureTable, output: str) -> DataFrame:
-    """The newest row of every embedded path, in committed chunks of one embedding.
+def read_features(spark: SparkSession, table: FeatureTable, output: str, listing: str | None = None) -> DataFrame:
+    """The current view: the newest row of every path that is still listed as it was embedded.
+
+    Args:
+        spark: the session.
+        table: one embedding's.
+        output: its root.
+        listing: Parquet file of the ``path`` and ``etag`` that a run listed, as its manifest names it. Rows of images
+            that are gone or changed since, and were not embedded again, are left out. None: every embedded path.
 
     Columns: ``path, label, split, width_px, height_px, size_bytes, etag, modified, features``, then any further label
     columns. The embedding's parts are in the metadata of ``features``.
@@ -26,11 +33,15 @@ def read_features(spark: SparkSession, table: FeatureTable, output: str) -> Data
     from pyspark.sql import functions as F
 
     chunks = table.chunks()
-    folders = [table.chunk_folder("features", c.run, c.number) for c in chunks if c.embedded]
+    folders = [spark_uri(table.chunk_folder("features", c.run, c.number)) for c in chunks if c.embedded]
     if not folders:
         raise OutputError(f"{output} holds no features of {table.embedding.folder} yet; run `mirabelle extract` first")
     labels = sorted({label for chunk in chunks for label in chunk.labels})
-    rows = spark.read.schema(schema.features_ddl(labels)).option("basePath", join(output, "features")).parquet(*folders)
+    frame = spark.read.schema(schema.features_ddl(labels)).option("basePath", spark_uri(join(output, "features")))
+    rows = frame.parquet(*folders)
+    if listing is not None:
+        current = spark.read.schema(f"{schema.PATH} string, {schema.ETAG} string").parquet(spark_uri(listing))
+        rows = rows.join(F.broadcast(current), on=[schema.PATH, schema.ETAG], how="left_semi")
     if any(chunk.changed for chunk in chunks):
         newest = rows.groupBy(schema.PATH).agg(F.max(schema.RUN).alias("newest"), F.count("*").alias("rows"))
         # Few paths have several rows, so this side is small; only they need telling apart.
