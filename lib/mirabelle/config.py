@@ -305,12 +305,20 @@ def _read_yaml(file: str | Path) -> dict[str, Any]:
 
 def _put(tree: dict[str, Any], key: str, text: str, origin: str, problems: list[str]) -> None:
     """Set a dotted key to the YAML value of ``text``, changing ``tree``."""
-    try:
-        # A template such as {label}/{name} would be a mapping in YAML; where text is wanted, text is taken.
-        value = text if _wants_text(key, text) else yaml.safe_load(text)
-    except yaml.YAMLError:
-        problems.append(f"{origin}: the value is not YAML; put quotes round it")
-        return
+    kind = "str" if key.startswith("spark.") else next((kind for name, kind, *_ in keys() if name == key), "")
+    value: Any
+    if text[:1] not in ("'", '"') and ((kind == "str" and text != "null") or (kind == "colour" and text[:1] == "#")):
+        # As typed: a template such as {label}/{name} would be a mapping in YAML, and #ffffff a comment.
+        value = text
+    else:
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            if not kind.startswith("tuple[str"):
+                problems.append(f"{origin}: the value is not YAML; put quotes round it")
+                return
+            # A single pattern such as *.jpg, which YAML takes for an alias.
+            value = text
     *sections, last = key.split(".")
     for section in sections:
         below = tree.setdefault(section, {})
@@ -318,16 +326,6 @@ def _put(tree: dict[str, Any], key: str, text: str, origin: str, problems: list[
             below = tree[section] = {}
         tree = below
     tree[last] = value
-
-
-def _wants_text(key: str, text: str) -> bool:
-    """Whether a value is taken as it is typed: text, Spark's properties, one pattern, a colour."""
-    if key.startswith("spark."):
-        return True
-    kind = next((kind for name, kind, *_ in keys() if name == key), None)
-    bare_pattern = kind == "tuple[str, ...]" and not text.startswith("[")
-    bare_colour = kind == "colour" and text.startswith("#")
-    return (kind == "str" and text != "null") or bare_pattern or bare_colour
 
 
 def _sentences(error: ValidationError) -> list[str]:

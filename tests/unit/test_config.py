@@ -82,7 +82,7 @@ def test_values_given_on_the_command_line_are_yaml_unless_text_is_wanted() -> No
 
 def test_spark_properties_keep_their_dots() -> None:
     loaded = load(None, [*NEEDED, "spark.driver.memory=4g", "spark.ui.enabled=false"], {})
-    assert loaded.spark == {"spark.driver.memory": "4g", "spark.ui.enabled": False}
+    assert loaded.spark == {"spark.driver.memory": "4g", "spark.ui.enabled": "false"}
 
 
 def test_secrets_are_masked() -> None:
@@ -154,6 +154,7 @@ def test_values_are_taken_as_they_are_typed_where_that_is_plain() -> None:
     ]
     loaded = load(None, [*NEEDED, *settings], {})
     assert loaded.images.include == ("*.jpg",)
+    assert load(None, [*NEEDED, "images.include='*.jpg'"], {}).images.include == ("*.jpg",)
     assert loaded.decode.ground == (16, 32, 48)
     assert loaded.spark == {"spark.x.secret.key": "0123", "spark.network.timeout": "1:30"}
 
