@@ -7,6 +7,7 @@ Executors only, though nothing here knows of Spark: it can be run and tested in 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import time
 from collections import Counter
@@ -81,10 +82,18 @@ class Tally:
 
 
 class Embedder:
-    """A compiled network with the road to it. One to a process; not for several threads at once."""
+    """A compiled network with the road to it. One to a process; not for several threads at once.
+
+    Attributes:
+        spec: what it was built for.
+        serial: 1 for the first that this process built, and so on; more than a few mean that none is kept.
+    """
+
+    _serials = itertools.count(1)
 
     def __init__(self, spec: EmbedderSpec, files: Files) -> None:
         self.spec = spec
+        self.serial = next(self._serials)
         self._engine: Engine = open_engine(
             spec.engine, files, spec.normalisation, spec.embedding.precision, spec.threads
         )

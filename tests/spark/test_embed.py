@@ -113,7 +113,7 @@ def test_a_chunks_plan_has_one_python_node_and_shuffles_nothing(chunk: Chunk) ->
 
 
 def look_into_workers(spark: SparkSession) -> dict[int, tuple[int, set[str]]]:
-    """For each worker process: its embedder's identity, and every package and module of ours that it has loaded."""
+    """For each worker process: how many embedders it has built, and every package and module of ours that it has loaded."""
 
     # Local, so that it is sent by value: a worker that imported this file would import all that this file does.
     def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -128,7 +128,7 @@ def look_into_workers(spark: SparkSession) -> dict[int, tuple[int, set[str]]]:
         for _ in batches:
             time.sleep(0.3)  # long enough that both workers take a share
             loaded = {name.partition(".")[0] for name in sys.modules} | {n for n in sys.modules if "mirabelle." in n}
-            embedder = id(next(iter(worker._EMBEDDERS.values()), None))
+            embedder = max((e.serial for e in worker._EMBEDDERS.values()), default=0)
             yield pa.RecordBatch.from_pydict(
                 {"pid": [os.getpid()], "embedder": [embedder], "loaded": [",".join(sorted(loaded))]}
             )
