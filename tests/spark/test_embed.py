@@ -113,7 +113,7 @@ def test_a_chunks_plan_has_one_python_node_and_shuffles_nothing(chunk: Chunk) ->
 
 
 def look_into_workers(spark: SparkSession) -> dict[int, tuple[int, set[str]]]:
-    """For each worker process: how many embedders it has built, and every package and module of ours that it has loaded."""
+    """For each worker process: how many embedders it has built, and each package and module of ours it has loaded."""
 
     # Local, so that it is sent by value: a worker that imported this file would import all that this file does.
     def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
