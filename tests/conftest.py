@@ -14,6 +14,14 @@ from mirabelle.networks import Network
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
 
+# A real network, small and at a small size.
+SMALL = [
+    "backbone.name=mobilenet",
+    "backbone.weights=random:1",
+    "backbone.input_px=32",
+    "images.layout={split}/{label}/{name}",
+]
+
 
 @pytest.fixture(scope="session")
 def fruits() -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -22,8 +21,6 @@ from mirabelle.decode import PREPROCESSING_VERSION, DecodeOptions
 from mirabelle.embedding import NORMALISATIONS, Embedding, EngineName, Normalisation, Precision
 from mirabelle.engines import CONVERSION_VERSION, Files, convert
 from mirabelle.errors import OutputError, PreflightError
-
-log = logging.getLogger(__name__)
 
 FACTS = "network.json"
 

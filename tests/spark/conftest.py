@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from conftest import SMALL
 from mirabelle.config import load
 from mirabelle.console import Console
 from mirabelle.pipeline import Job, execute
@@ -20,14 +21,6 @@ SETTINGS = {
     # The workers' Python is this one, with the tests' own modules beside it.
     "spark.executorEnv.PYTHONPATH": str(Path(__file__).parents[1]),
 }
-
-# A real network, small and at a small size.
-SMALL = [
-    "backbone.name=mobilenet",
-    "backbone.weights=random:1",
-    "backbone.input_px=32",
-    "images.layout={split}/{label}/{name}",
-]
 
 
 @pytest.fixture(scope="session")

@@ -9,15 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from conftest import REPOSITORY, break_some, draw, read_manifest
+from conftest import REPOSITORY, SMALL, break_some, draw, read_manifest
 
 Submit = Callable[..., subprocess.Popen]
-SMALL = [
-    "backbone.name=mobilenet",
-    "backbone.weights=random:1",
-    "backbone.input_px=32",
-    "images.layout={split}/{label}/{name}",
-]
 
 
 def finish(process: subprocess.Popen, seconds: float = 240) -> tuple[int, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections import Counter, deque
@@ -26,8 +25,6 @@ from mirabelle.worker import TaskReport, parquet_bytes
 if TYPE_CHECKING:
     from mirabelle.networks import Network
     from mirabelle.stages.preflight import Preflight
-
-log = logging.getLogger(__name__)
 
 # While one chunk's last tasks run, the next one's first keep the other cores busy.
 CHUNKS_IN_FLIGHT = 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -30,8 +29,6 @@ from mirabelle.storage import Store, absolute, join, open_store
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-log = logging.getLogger(__name__)
 
 STAGES = ("extract", "reduce", "train", "report")
 MAX_FACTS_BYTES = 2**28
@@ -247,6 +244,8 @@ def execute(config: Config, stages: Sequence[str], command: str, console: Consol
     if job.failed_bars:
         raise BarNotMet("; ".join(job.failed_bars), tuple(job.summary))
     if job.unmet:
+        for name, text in job.summary:
+            console.say(f"{name}: {text}")
         raise job.unmet[0]
     return job
 
