@@ -30,44 +30,83 @@ Exit codes: 0 done; 1 the run failed a bar of its own, such as too many rejects,
 )
 
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", metavar="FILE", help="YAML file; see `mirabelle config --explain`.")
+    str | None,
+    typer.Option("--config", "-c", metavar="FILE", help="YAML file, here or s3://; see `mirabelle config --explain`."),
 ]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Over the file and the environment; can be given many times."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Full = Annotated[bool, typer.Option("--full", help="Embed every image again, whatever was done before.")]
+BreakLease = Annotated[
+    bool, typer.Option("--break-lease", help="Take the output from a run that you know is dead, without waiting.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and the summary alone.")]
 
 
 @app.command()
-def extract(config: ConfigFile = None, set_: Settings = None, dry_run: DryRun = False, quiet: Quiet = False) -> None:
+def extract(
+    config: ConfigFile = None,
+    set_: Settings = None,
+    full: Full = False,
+    dry_run: DryRun = False,
+    break_lease: BreakLease = False,
+    quiet: Quiet = False,
+) -> None:
     """Embed every new or changed image and commit its features; bad images become rows of `rejects`."""
-    _execute(("extract",), "extract", config, set_, dry_run, quiet)
+    _execute(("extract",), "extract", config, _with_full(set_, full), dry_run, quiet, break_lease)
 
 
 @app.command()
-def reduce(config: ConfigFile = None, set_: Settings = None, dry_run: DryRun = False, quiet: Quiet = False) -> None:
+def reduce(
+    config: ConfigFile = None,
+    set_: Settings = None,
+    dry_run: DryRun = False,
+    break_lease: BreakLease = False,
+    quiet: Quiet = False,
+) -> None:
     """Fit PCA on the features and write the reduced rows and a Spark ML model."""
-    _execute(("reduce",), "reduce", config, set_, dry_run, quiet)
+    _execute(("reduce",), "reduce", config, set_, dry_run, quiet, break_lease)
 
 
 @app.command()
-def train(config: ConfigFile = None, set_: Settings = None, dry_run: DryRun = False, quiet: Quiet = False) -> None:
+def train(
+    config: ConfigFile = None,
+    set_: Settings = None,
+    dry_run: DryRun = False,
+    break_lease: BreakLease = False,
+    quiet: Quiet = False,
+) -> None:
     """Train a Spark ML classifier and judge it on pictures held out."""
-    _execute(("train",), "train", config, set_, dry_run, quiet)
+    _execute(("train",), "train", config, set_, dry_run, quiet, break_lease)
 
 
 @app.command()
-def report(config: ConfigFile = None, set_: Settings = None, dry_run: DryRun = False, quiet: Quiet = False) -> None:
+def report(
+    config: ConfigFile = None,
+    set_: Settings = None,
+    dry_run: DryRun = False,
+    break_lease: BreakLease = False,
+    quiet: Quiet = False,
+) -> None:
     """Write the report, one HTML page that works offline."""
-    _execute(("report",), "report", config, set_, dry_run, quiet)
+    _execute(("report",), "report", config, set_, dry_run, quiet, break_lease)
 
 
 @app.command()
-def run(config: ConfigFile = None, set_: Settings = None, dry_run: DryRun = False, quiet: Quiet = False) -> None:
+def run(
+    config: ConfigFile = None,
+    set_: Settings = None,
+    full: Full = False,
+    dry_run: DryRun = False,
+    break_lease: BreakLease = False,
+    quiet: Quiet = False,
+) -> None:
     """Do all of it: extract, reduce, train, report."""
-    _execute(("extract", "reduce", "train", "report"), "run", config, set_, dry_run, quiet)
+    _execute(
+        ("extract", "reduce", "train", "report"), "run", config, _with_full(set_, full), dry_run, quiet, break_lease
+    )
 
 
 @app.command()
@@ -161,14 +200,25 @@ def entry() -> None:
     sys.exit(main())
 
 
-def _load(config: Path | None, settings: list[str]):  # type: ignore[no-untyped-def]  # pydantic stays unimported here
-    from mirabelle.config import load
+def _with_full(set_: list[str] | None, full: bool) -> list[str]:
+    return [*(set_ or []), *(["extract.full=true"] if full else [])]
 
-    return load(config, settings)
+
+def _load(config: str | None, settings: list[str]):  # type: ignore[no-untyped-def]  # pydantic stays unimported here
+    from mirabelle.config import load
+    from mirabelle.stores import read_text_file
+
+    return load(config, settings, content=read_text_file(config) if config else None)
 
 
 def _execute(
-    stages: tuple[str, ...], command: str, config: Path | None, set_: list[str] | None, dry_run: bool, quiet: bool
+    stages: tuple[str, ...],
+    command: str,
+    config: str | None,
+    set_: list[str] | None,
+    dry_run: bool,
+    quiet: bool,
+    break_lease: bool,
 ) -> None:
     from mirabelle.console import Console, ConsoleHandler
     from mirabelle.pipeline import job as jobs
@@ -184,7 +234,7 @@ def _execute(
         jobs.dry_run(loaded, stages, Console())
         return
     try:
-        job = jobs.execute(loaded, stages, command, console)
+        job = jobs.execute(loaded, stages, command, console, break_lease)
     except BarNotMet as failed:
         _print_summary(failed.summary)
         raise

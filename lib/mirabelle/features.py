@@ -6,32 +6,34 @@ Driver only. The layout under one output root::
     rejects/embedding=.../run=<id>/chunk=<n>/part-*.parquet
     _staging/run=<id>/chunk=<n>/{features,rejects}/part-*.parquet                    what is not committed yet
 
-A chunk is committed by one rename, which brings its rows and its marker into view together. Its rejects are moved just
-before, and count only where the marker is there. Names with ``_`` in front are passed over by pandas, DuckDB and Spark.
+A chunk is committed at the moment its marker is in the staging folder, whole: from then on whoever comes next, this run
+or a later one, publishes what it names. Until then the next run removes it. On a disk publishing is a rename, which
+brings rows and marker into view together; in a bucket it is copies, with the marker last. Names with ``_`` in front are
+passed over by pandas and Spark, and no Parquet has one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mirabelle import schema
 from mirabelle.decode import DecodeOptions
 from mirabelle.embedding import Embedding
-from mirabelle.errors import FingerprintMismatch, RunFailed, Stage
-from mirabelle.storage import Store, join
-from mirabelle.worker import TaskReport
+from mirabelle.errors import FingerprintMismatch, RunFailed
+from mirabelle.storage import Entry, Store, join
+from mirabelle.tasks import TaskReport
 
 MARKER = "_chunk.json"
 STAGING = "_staging"
-MAX_MARKER_BYTES = 2**24
+KINDS = ("features", "rejects")
+MAX_MARKER_BYTES = 2**26
+FILES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -42,41 +44,43 @@ class Chunk:
         run: id of the run that made it.
         number: of the chunk in that run.
         embedded, rejected: rows.
+        reused: of both, those that the network did not run for, their content being known.
         model_rows: pictures the network was run on.
         changed: of the embedded, those that have an older row in the table.
         labels: label columns beyond ``label`` and ``split``.
+        embedding: name of the embedding's folder.
         fingerprint: of the embedding.
         limits: the decoder's limits and choices that decide whether a picture is a reject.
+        features_files, rejects_files: names of its files.
+        replaces: chunks that count no more since this one does, as (run, number).
     """
 
     run: str
     number: int
     embedded: int
     rejected: int
+    reused: int
     model_rows: int
     changed: int
     labels: tuple[str, ...]
+    embedding: str
     fingerprint: str
     limits: dict[str, object]
+    features_files: tuple[str, ...]
+    rejects_files: tuple[str, ...]
+    replaces: tuple[tuple[str, int], ...] = ()
 
+    @classmethod
+    def from_json(cls, content: bytes) -> Chunk:
+        """A marker's content."""
+        facts = json.loads(content)
+        names = {name: tuple(facts[name]) for name in ("labels", "features_files", "rejects_files")}
+        replaced = tuple((run, number) for run, number in facts.get("replaces", ()))
+        return cls(**{**facts, **names, "replaces": replaced})
 
-@dataclass(frozen=True)
-class Difference:
-    """What a run has to do, as positions in its listing.
-
-    Attributes:
-        new: never embedded with this embedding.
-        changed: embedded, and another size, time, etag or label since.
-        unchanged: done, embedded or rejected.
-        still_rejected: how many of the unchanged are rejects.
-        gone: paths that the table has and the listing has not.
-    """
-
-    new: npt.NDArray[np.int64]
-    changed: npt.NDArray[np.int64]
-    unchanged: npt.NDArray[np.int64]
-    still_rejected: int
-    gone: int
+    def to_json(self) -> bytes:
+        """What its marker holds."""
+        return json.dumps(asdict(self), indent=2).encode()
 
 
 class FeatureTable:
@@ -100,25 +104,20 @@ class FeatureTable:
         return join(self._output, STAGING, f"{schema.RUN}={run}", f"{schema.CHUNK}={number}")
 
     def chunks(self) -> list[Chunk]:
-        """Every committed chunk, oldest run first.
+        """Every committed chunk that no other replaced, oldest run first.
 
         Raises:
             FingerprintMismatch: a marker of another embedding lies in this one's folder.
         """
-        if not self._store.exists(self.folder("features")):
-            return []
-        markers = [e.path for e in self._store.walk(self.folder("features")) if e.path.endswith(f"/{MARKER}")]
-        found = []
-        for path in markers:
-            facts = json.loads(self._store.read(path, MAX_MARKER_BYTES))
-            chunk = Chunk(**{**facts, "labels": tuple(facts["labels"])})
-            if chunk.fingerprint != self.embedding.fingerprint:
-                raise FingerprintMismatch(
-                    f"{path} holds features of another embedding ({chunk.fingerprint[:8]}, not"
-                    f" {self.embedding.fingerprint[:8]}); move that folder out of {self.folder('features')}"
-                )
-            found.append(chunk)
-        return sorted(found, key=lambda chunk: (chunk.run, chunk.number))
+        found = self._markers()
+        replaced = {one for chunk in found for one in chunk.replaces}
+        return [chunk for chunk in found if (chunk.run, chunk.number) not in replaced]
+
+    def files(self, kind: str, chunk: Chunk) -> list[str]:
+        """Whole paths of a chunk's files of ``features`` or ``rejects``."""
+        names = chunk.features_files if kind == "features" else chunk.rejects_files
+        folder = self.chunk_folder(kind, chunk.run, chunk.number)
+        return [join(folder, name) for name in names]
 
     def commit(
         self,
@@ -130,7 +129,7 @@ class FeatureTable:
         limits: DecodeOptions,
         reports: Sequence[TaskReport],
     ) -> Chunk:
-        """Check a chunk's staged files and make them visible, all at one moment.
+        """Check a chunk's staged files and make them visible.
 
         Args:
             run, number: which chunk.
@@ -143,9 +142,11 @@ class FeatureTable:
         Raises:
             RunFailed: the counts don't add up; nothing is made visible.
         """
-        embedded, rejected = sum(r.embedded for r in reports), sum(r.rejected for r in reports)
-        model_rows = sum(r.model_rows for r in reports)
-        if embedded + rejected != images or not embedded <= model_rows <= images:
+        embedded, rejected, reused, model_rows = (
+            sum(getattr(report, name) for report in reports)
+            for name in ("embedded", "rejected", "reused", "model_rows")
+        )
+        if embedded + rejected != images or not embedded - reused <= model_rows <= images - reused:
             raise RunFailed(
                 f"chunk {number}: {images} images went in, {embedded} were embedded and {rejected} rejected, the"
                 f" network ran on {model_rows}; the chunk is not committed"
@@ -155,116 +156,141 @@ class FeatureTable:
             number,
             embedded,
             rejected,
+            reused,
             model_rows,
             changed,
             tuple(labels),
+            self.embedding.folder,
             self.embedding.fingerprint,
             reject_policy(limits),
+            tuple(report.features_file for report in reports if report.features_file),
+            tuple(report.rejects_file for report in reports if report.rejects_file),
         )
-        staging = self.staging_folder(run, number)
-        wanted = {f"{staging}/features/{r.features_file}" for r in reports if r.features_file}
-        wanted |= {f"{staging}/rejects/{r.rejects_file}" for r in reports if r.rejects_file}
+        self.commit_staged(chunk)
+        return chunk
+
+    def commit_staged(self, chunk: Chunk) -> None:
+        """Commit a chunk whose files are all staged.
+
+        Raises:
+            RunFailed: some of them are gone.
+        """
+        staging = self.staging_folder(chunk.run, chunk.number)
+        wanted = {f"{staging}/features/{name}" for name in chunk.features_files}
+        wanted |= {f"{staging}/rejects/{name}" for name in chunk.rejects_files}
         staged = {entry.path for entry in self._store.walk(staging)} if self._store.exists(staging) else set()
         if wanted - staged:
             raise RunFailed(
-                f"chunk {number}: {len(wanted - staged)} of its files are gone from {staging}; the chunk is not"
+                f"chunk {chunk.number}: {len(wanted - staged)} of its files are gone from {staging}; the chunk is not"
                 " committed. Is another run at work on the same output?"
             )
         for path in staged - wanted:
             # Of a task that failed half-way, or of a slower twin of one that won.
             self._store.remove(path)
-        if rejected:
-            self._store.publish(f"{staging}/rejects", self.chunk_folder("rejects", run, number))
-        self._store.write(f"{staging}/features/{MARKER}", json.dumps(asdict(chunk), indent=2).encode())
-        self._store.publish(f"{staging}/features", self.chunk_folder("features", run, number))
-        self._store.remove(staging)
-        return chunk
+        self._store.write(f"{staging}/features/{MARKER}", chunk.to_json())
+        _publish(self._store, self._output, staging, chunk)
 
     def clean(self) -> int:
-        """Remove what killed runs left: staged files, rejects whose chunk has no marker. Returns folders removed."""
-        removed = 0
-        if self._store.exists(join(self._output, STAGING)):
-            self._store.remove(join(self._output, STAGING))
-            removed += 1
-        if not self._store.exists(self.folder("rejects")):
-            return removed
-        committed = {self.chunk_folder("rejects", c.run, c.number) for c in self.chunks()}
-        orphans = {e.path.rpartition("/")[0] for e in self._store.walk(self.folder("rejects"))} - committed
-        for orphan in orphans:
-            self._store.remove(orphan)
-        return removed + len(orphans)
+        """Complete or remove what killed runs left; only for the run that holds the output's lease.
 
-    def compare(self, listing: pa.Table, limits: DecodeOptions) -> Difference:
-        """What of ``listing`` is new, changed or done, by path, size, time, etag and labels.
-
-        A reject counts as done while the file is the same and the decoder's limits are; what could not be fetched or
-        run is always tried again.
+        Chunks that were committed are published, all else that is staged is removed, and so is what no marker names.
+        Returns how many chunks or folders were mended.
         """
-        compared = [c for c in listing.column_names if c != schema.PATH]
-        rows = {row[schema.PATH]: row for row in self._done_features().to_pylist()}
-        rejects = {row[schema.PATH]: row for row in self._done_rejects(limits).to_pylist()}
-        new: list[int] = []
-        changed: list[int] = []
-        unchanged: list[int] = []
-        still_rejected = 0
-        for position, image in enumerate(listing.to_pylist()):
-            path = image[schema.PATH]
-            row, reject = rows.get(path), rejects.get(path)
-            if row is not None and all(row.get(c) == image[c] for c in compared):
-                unchanged.append(position)
-            elif reject is not None and all(reject[c] == image[c] for c in (schema.SIZE_BYTES, schema.ETAG)):
-                unchanged.append(position)
-                still_rejected += 1
-            else:
-                (new if row is None else changed).append(position)
-        listed = set(listing[schema.PATH].to_pylist())
-        return Difference(
-            np.array(new, np.int64),
-            np.array(changed, np.int64),
-            np.array(unchanged, np.int64),
-            still_rejected,
-            len(rows.keys() - listed),
-        )
+        mended = recover(self._store, self._output)
+        if not self._store.exists(self.folder("features")) and not self._store.exists(self.folder("rejects")):
+            return mended
+        chunks = self.chunks()
+        named = {path for chunk in chunks for kind in KINDS for path in self.files(kind, chunk)}
+        live = {self.chunk_folder(kind, chunk.run, chunk.number) for chunk in chunks for kind in KINDS}
+        found = [entry.path for kind in KINDS for entry in self._walk(self.folder(kind))]
+        stray = {path for path in found if path not in named and not (path.endswith(MARKER) and _parent(path) in live)}
+        # What a compaction replaced goes by the folder.
+        left = {path if _parent(path) in live else _parent(path) for path in stray}
+        for path in left:
+            self._store.remove(path)
+        return mended + len(left)
 
-    def read_rejects(self) -> pa.Table:
-        """Every committed reject, the newest row of each path, less the paths that got features later."""
-        rejects = self._newest("rejects", schema.rejects_schema({}).names)
-        done = self._done_features().select([schema.PATH, schema.RUN]).to_pydict()
-        embedded = dict(zip(done[schema.PATH], done[schema.RUN], strict=True))
-        rows = zip(rejects[schema.PATH].to_pylist(), rejects[schema.RUN].to_pylist(), strict=True)
-        return rejects.filter(pa.array([embedded.get(path, "") < run for path, run in rows], pa.bool_()))
+    def write_rows(self, kind: str, columns: Sequence[str], file: str, policy: dict[str, object] | None = None) -> None:
+        """Put some columns of all committed rows into a Parquet file of this machine's disk, with ``run`` and ``file``.
 
-    def _done_features(self) -> pa.Table:
-        extra = sorted({label for chunk in self.chunks() for label in chunk.labels})
-        return self._newest("features", schema.listing_schema(extra).names)
-
-    def _done_rejects(self, limits: DecodeOptions) -> pa.Table:
-        policy = reject_policy(limits)
-        rejects = self._newest("rejects", schema.rejects_schema({}).names, policy)
-        return rejects.filter(pc.equal(rejects[schema.STAGE], str(Stage.DECODE)))
-
-    def _newest(self, kind: str, columns: Sequence[str], policy: dict[str, object] | None = None) -> pa.Table:
-        """Some columns of all committed rows, and ``run``; of a path's several rows the newest run's."""
+        Args:
+            kind: ``features`` or ``rejects``.
+            columns: of its schema, or further label columns, which are text; null where a file lacks them.
+            file: to be written.
+            policy: only chunks made under these limits.
+        """
         known = schema.listing_schema() if kind == "features" else schema.rejects_schema({})
-        types = {field.name: field.type for field in known}
-        # Further label columns are text.
-        target = pa.schema([(c, types.get(c, pa.string())) for c in [*columns, schema.RUN]])
-        parts = [target.empty_table()]
-        for chunk in self.chunks():
-            rows = chunk.embedded if kind == "features" else chunk.rejected
-            if not rows or (policy is not None and chunk.limits != policy):
-                continue
-            folder = self.chunk_folder(kind, chunk.run, chunk.number)
-            for entry in self._store.walk(folder):
-                if entry.path.endswith(".parquet"):
-                    file = pq.ParquetFile(entry.path)
-                    part = file.read([c for c in columns if c in file.schema_arrow.names])
-                    part = part.append_column(schema.RUN, pa.array([chunk.run] * len(part), pa.string()))
-                    parts.append(part)
-        table = pa.concat_tables(parts, promote_options="default").select(target.names)
-        # Later runs come later, so the last position of each path is its newest row.
-        positions = {path: i for i, path in enumerate(table[schema.PATH].to_pylist())}
-        return table if len(positions) == len(table) else table.take(list(positions.values()))
+        target = pa.schema([(c, known.field(c).type if c in known.names else pa.string()) for c in columns])
+        whole = target.append(pa.field(schema.RUN, pa.string())).append(pa.field("file", pa.string()))
+
+        def read(named: tuple[str, str]) -> pa.Table:
+            run, path = named
+            with self._store.open(path) as source:
+                parquet = pq.ParquetFile(source)
+                there = [c for c in columns if c in parquet.schema_arrow.names]
+                rows = parquet.read(there)
+            made = {c: rows[c] for c in there}
+            made |= {schema.RUN: pa.array([run] * len(rows), pa.string()), "file": pa.array([path] * len(rows))}
+            return pa.table(
+                [made[f.name].cast(f.type) if f.name in made else pa.nulls(len(rows), f.type) for f in whole],
+                schema=whole,
+            )
+
+        wanted = [
+            (chunk.run, path)
+            for chunk in self.chunks()
+            if policy is None or chunk.limits == policy
+            for path in self.files(kind, chunk)
+        ]
+        with pq.ParquetWriter(file, whole, compression="zstd") as writer, ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+            for start in range(0, len(wanted), FILES_AT_ONCE):
+                for rows in pool.map(read, wanted[start : start + FILES_AT_ONCE]):
+                    writer.write_table(rows)
+
+    def _markers(self) -> list[Chunk]:
+        paths = [e.path for e in self._walk(self.folder("features")) if e.path.endswith(f"/{MARKER}")]
+        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+            found = [Chunk.from_json(content) for content in pool.map(self._read_marker, paths)]
+        for path, chunk in zip(paths, found, strict=True):
+            if chunk.fingerprint != self.embedding.fingerprint:
+                raise FingerprintMismatch(
+                    f"{path} holds features of another embedding ({chunk.fingerprint[:8]}, not"
+                    f" {self.embedding.fingerprint[:8]}); move that folder out of {self.folder('features')}"
+                )
+        return sorted(found, key=lambda chunk: (chunk.run, chunk.number))
+
+    def _read_marker(self, path: str) -> bytes:
+        return self._store.read(path, MAX_MARKER_BYTES)
+
+    def _walk(self, folder: str) -> Iterator[Entry]:
+        return self._store.walk(folder) if self._store.exists(folder) else iter(())
+
+
+def recover(store: Store, output: str) -> int:
+    """Publish the chunks of any embedding that were committed and not yet published, and empty the staging folder."""
+    staging = join(output, STAGING)
+    if not store.exists(staging):
+        return 0
+    markers = [e.path for e in store.walk(staging) if e.path.endswith(f"/features/{MARKER}")]
+    for path in markers:
+        _publish(
+            store, output, path.removesuffix(f"/features/{MARKER}"), Chunk.from_json(store.read(path, MAX_MARKER_BYTES))
+        )
+    store.remove(staging)
+    return len(markers)
+
+
+def _publish(store: Store, output: str, staging: str, chunk: Chunk) -> None:
+    """Bring a committed chunk into view; doing it again completes it."""
+
+    def final(kind: str) -> str:
+        run, number = f"{schema.RUN}={chunk.run}", f"{schema.CHUNK}={chunk.number}"
+        return join(output, kind, f"{schema.EMBEDDING}={chunk.embedding}", run, number)
+
+    if chunk.rejects_files:
+        store.publish(f"{staging}/rejects", final("rejects"), chunk.rejects_files)
+    store.publish(f"{staging}/features", final("features"), [*chunk.features_files, MARKER])
+    store.remove(staging)
 
 
 def reject_policy(limits: DecodeOptions) -> dict[str, object]:
@@ -274,3 +300,7 @@ def reject_policy(limits: DecodeOptions) -> dict[str, object]:
         "max_bytes": limits.max_bytes,
         "accept_truncated": limits.accept_truncated,
     }
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]

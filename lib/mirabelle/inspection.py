@@ -20,7 +20,7 @@ from mirabelle.embedding import Embedding
 from mirabelle.errors import OutputError
 from mirabelle.features import FeatureTable
 from mirabelle.runlog import PACKAGES, installed, read_manifests
-from mirabelle.storage import absolute, open_store
+from mirabelle.storage import Store, absolute, open_store
 
 TEXT_WIDTH = 118
 ROWS_SHOWN = 5
@@ -48,7 +48,9 @@ def show_output(target: str) -> str:
         )
     ]
     by_fingerprint = {m["fingerprint"]: m["embedding"] for m in manifests if m.get("embedding")}
-    parts += [_show_table(FeatureTable(store, output, Embedding.from_json(facts))) for facts in by_fingerprint.values()]
+    parts += [
+        _show_table(store, FeatureTable(store, output, Embedding.from_json(facts))) for facts in by_fingerprint.values()
+    ]
     return "\n".join(parts)
 
 
@@ -140,7 +142,7 @@ def show_config(config: Config) -> str:
     return yaml.safe_dump(config.masked(), sort_keys=False).rstrip()
 
 
-def _show_table(table: FeatureTable) -> str:
+def _show_table(store: Store, table: FeatureTable) -> str:
     import pyarrow.parquet as pq
 
     chunks = table.chunks()
@@ -151,9 +153,8 @@ def _show_table(table: FeatureTable) -> str:
     first = next((c for c in chunks if c.embedded), None)
     if first is None:
         return text
-    folder = table.chunk_folder("features", first.run, first.number)
-    file = next(str(e.path) for e in open_store(folder).walk(folder) if e.path.endswith(".parquet"))
-    rows = pq.read_table(file)
+    with store.open(table.files("features", first)[0]) as file:
+        rows = pq.ParquetFile(file).read()
     columns = "\n".join(f"  {f.name}: {f.type}" for f in rows.schema)
     shown = rows.slice(0, ROWS_SHOWN).to_pylist()
     lines = (f"  {row[schema.PATH]}  {row[schema.LABEL]}  {_few(row[schema.FEATURES])}" for row in shown)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +12,37 @@ import numpy.typing as npt
 BYTES_WORTH_ONE_EMBEDDING = 1_000_000
 
 
-def plan_chunks(images: int, chunk_images: int) -> list[range]:
-    """Cut ``images`` rows into chunks of nearly one size, none above ``chunk_images``."""
-    chunks = -(-images // chunk_images)
-    bounds = [round(i * images / chunks) for i in range(chunks + 1)] if chunks else [0]
-    return [range(a, b) for a, b in pairwise(bounds)]
+class Pace:
+    """How many images make a chunk: a share of the seconds that a killed run may lose, at the speed seen so far.
+
+    Args:
+        seconds: of work under way at any time.
+        chunks: that this work is shared among.
+        slots: tasks that run at once.
+        most: images in a chunk, whatever the speed.
+    """
+
+    # Of a slot, before anything was measured; low, so that the first chunk comes early and tells the speed.
+    FIRST_IMAGES_PER_SECOND = 4.0
+    FEWEST_A_SLOT = 16
+
+    def __init__(self, seconds: float, chunks: int, slots: int, most: int) -> None:
+        self._seconds, self._slots, self._most = seconds / chunks, slots, most
+        self._speed = self.FIRST_IMAGES_PER_SECOND * slots
+
+    def measured(self, images: int, seconds: float) -> None:
+        """So many images took so long, all chunks together."""
+        if images and seconds > 0:
+            self._speed = images / seconds
+
+    def chunk_images(self) -> int:
+        """Images for the next chunk."""
+        return min(self._most, max(self.FEWEST_A_SLOT * self._slots, round(self._speed * self._seconds)))
 
 
-def plan_tasks(size_bytes: npt.NDArray[np.int64], slots: int, task_images: int) -> list[npt.NDArray[np.int64]]:
+def plan_tasks(
+    size_bytes: npt.NDArray[np.int64], slots: int, task_images: int, twins: npt.NDArray[np.bool_] | None = None
+) -> list[npt.NDArray[np.int64]]:
     """Share images out so that tasks take even time.
 
     Longest processing time first (Graham 1969): the costliest image left goes to the least loaded task. The number of
@@ -30,11 +52,15 @@ def plan_tasks(size_bytes: npt.NDArray[np.int64], slots: int, task_images: int) 
         size_bytes: int64 (n,), the listed sizes.
         slots: tasks that run at once.
         task_images: most images a task should have, roughly: costs are evened, not counts.
+        twins: bool (n,), whether an image is the same as the one before it; such stay together and cost once.
 
     Returns:
         For each task, the int64 positions of its images in ascending order; no task is empty, each image is in one.
     """
-    images = len(size_bytes)
+    heads = np.arange(len(size_bytes)) if twins is None else np.flatnonzero(~twins)
+    families = np.split(np.arange(len(size_bytes)), heads[1:])
+    size_bytes = size_bytes[heads]
+    images = len(heads)
     waves = max(1, -(-images // (task_images * slots)))
     tasks = min(images, waves * slots)
     shares: list[list[int]] = [[] for _ in range(tasks)]
@@ -43,7 +69,7 @@ def plan_tasks(size_bytes: npt.NDArray[np.int64], slots: int, task_images: int) 
         cost, task = heapq.heappop(load)
         shares[task].append(int(position))
         heapq.heappush(load, (cost + int(size_bytes[position]) + BYTES_WORTH_ONE_EMBEDDING, task))
-    return [np.sort(np.array(share, dtype=np.int64)) for share in shares]
+    return [np.concatenate([families[i] for i in sorted(share)]).astype(np.int64) for share in shares]
 
 
 def engine_threads(task_cpus: int, slots: int, cores: int) -> int:

@@ -6,7 +6,12 @@ import importlib
 import os
 import platform
 import socket
+from collections.abc import Sequence
 from typing import Any
+
+from mirabelle.errors import UserError
+from mirabelle.storage import S3Options, open_store
+from mirabelle.storage.opening import AS_AWS_SAYS
 
 # Module to import, and the package that has it.
 IMPORTS = {"numpy": "numpy", "pandas": "pandas", "pyarrow": "pyarrow", "PIL": "pillow", "mirabelle": "mirabelle"}
@@ -14,8 +19,14 @@ ENGINE_IMPORTS = {"openvino": {"openvino": "mirabelle[openvino]"}, "keras": {"ke
 MIN_PILLOW = (11, 3)
 
 
-def probe(engine: str) -> dict[str, Any]:
-    """Facts about this process and its machine, and sentences for what is wrong."""
+def probe(engine: str, places: Sequence[str] = (), s3: S3Options = AS_AWS_SAYS) -> dict[str, Any]:
+    """Facts about this process and its machine, and sentences for what is wrong.
+
+    Args:
+        engine: that is to run.
+        places: in buckets, which this process must reach.
+        s3: how.
+    """
     versions, problems = {}, []
     for module, package in {**IMPORTS, **ENGINE_IMPORTS[engine]}.items():
         try:
@@ -31,6 +42,11 @@ def probe(engine: str) -> dict[str, Any]:
         from mirabelle.engines import cpu_name, native_precisions
 
         cpu, precisions = cpu_name(), list(native_precisions())
+    for place in places:
+        try:
+            open_store(place, s3).check(place)
+        except UserError as error:
+            problems.append(str(error))
     return {
         "host": socket.gethostname(),
         "python": platform.python_version(),

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -23,8 +24,21 @@ from typing import Any
 from mirabelle import __version__
 from mirabelle.storage import Store, join
 
-PACKAGES = ("pyspark", "openvino", "keras", "tensorflow", "numpy", "pandas", "pyarrow", "pillow", "scikit-learn")
+PACKAGES = (
+    "pyspark",
+    "openvino",
+    "keras",
+    "tensorflow",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pillow",
+    "scikit-learn",
+    "boto3",
+    "obstore",
+)
 MAX_MANIFEST_BYTES = 2**24
+READS_AT_ONCE = 16
 
 
 class RunLog:
@@ -90,9 +104,11 @@ def read_manifests(store: Store, output: str) -> list[dict[str, Any]]:
         return []
     paths = sorted(e.path for e in store.walk(folder) if e.path.endswith(".json"))
     found = []
-    for path in paths:
+    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+        contents = list(pool.map(lambda path: store.read(path, MAX_MANIFEST_BYTES), paths))
+    for content in contents:
         try:
-            facts = json.loads(store.read(path, MAX_MANIFEST_BYTES))
+            facts = json.loads(content)
         except ValueError:
             # Not JSON, so not one of ours.
             continue

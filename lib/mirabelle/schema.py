@@ -30,6 +30,15 @@ EMBEDDING: Final = "embedding"
 RUN: Final = "run"
 CHUNK: Final = "chunk"
 
+# Beside a listing's columns in the work of a run: rows whose features need not be computed.
+TWIN: Final = "_twin"
+"""Whether a row is the same picture as the one before it."""
+CARRY_FILE: Final = "_carry_file"
+"""The table's own file that has features of the same content, or null."""
+CARRY_PATH: Final = "_carry_path"
+"""The path they stand under there."""
+REUSE_COLUMNS: Final = (TWIN, CARRY_FILE, CARRY_PATH)
+
 # The reduced features and the predictions.
 REDUCED: Final = "reduced"
 PREDICTED: Final = "predicted"
@@ -61,14 +70,14 @@ OUTCOME_DDL: Final = (
 
 
 def listing_schema(extra_labels: Sequence[str] = ()) -> pa.Schema:
-    """Arrow schema of a listing: one row an image, ``label`` and ``split`` null where nothing says them."""
+    """Arrow schema of a listing: one row an image; all but path and etag may be null, where nothing tells them."""
     import pyarrow as pa
 
     return pa.schema(
         [
             pa.field(PATH, pa.string(), nullable=False),
-            pa.field(SIZE_BYTES, pa.int64(), nullable=False),
-            pa.field(MODIFIED, pa.timestamp("us", tz="UTC"), nullable=False),
+            pa.field(SIZE_BYTES, pa.int64()),
+            pa.field(MODIFIED, pa.timestamp("us", tz="UTC")),
             pa.field(ETAG, pa.string(), nullable=False),
             pa.field(LABEL, pa.string()),
             pa.field(SPLIT, pa.string()),

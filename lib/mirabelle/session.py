@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mirabelle.config import is_secret
 from mirabelle.errors import PreflightError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def open_session(settings: Mapping[str, object]) -> Iterator[SparkSession]:
         PreflightError: there is no pyspark, or no Java, or Spark does not start.
     """
     try:
-        from pyspark import SparkConf
+        from pyspark import SparkConf, SparkContext
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise PreflightError(
@@ -70,6 +71,11 @@ def open_session(settings: Mapping[str, object]) -> Iterator[SparkSession]:
     for key, value in wanted.items():
         conf.setIfMissing(key, value)
     try:
+        if not submitted and SparkContext._gateway is None:
+            # Properties that the JVM is started with stand on its command line, for anyone's `ps`; the others follow.
+            quiet = SparkConf(loadDefaults=False)
+            quiet.setAll([(key, value) for key, value in conf.getAll() if not is_secret(key)])
+            SparkContext._ensure_initialized(conf=quiet)
         spark = SparkSession.builder.config(conf=conf).getOrCreate()
     except Exception as error:  # py4j and pyspark raise many kinds here; all mean that Spark is not to be had
         telling = [line.strip(" :.") for line in str(error).splitlines() if "Exception" in line or "Error" in line]

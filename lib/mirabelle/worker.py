@@ -6,26 +6,26 @@ Executors only, though nothing here knows of Spark: it can be run and tested in 
 
 from __future__ import annotations
 
-import io
 import itertools
-import json
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mirabelle import schema
 from mirabelle.decode import DecodedImage, DecodeOptions, decode
 from mirabelle.embedding import Embedding, EngineName, Normalisation
 from mirabelle.engines import Engine, Features, Files, Pixels, open_engine
-from mirabelle.errors import EmbedError, FetchError, ImageError, RejectCode
-from mirabelle.storage import Store, open_store
+from mirabelle.errors import EmbedError, ImageError, RejectCode
+from mirabelle.fetching import Fetched, ImageSource, Source, fetch, fetch_ahead
+from mirabelle.storage import S3Options, open_store
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class EmbedderSpec:
         decode: choices for pictures on their way in.
         batch_bytes: decoded pictures in one batch; at least one picture goes in whatever its size.
         threads: the engine may use.
+        s3: how buckets are reached.
     """
 
     embedding: Embedding
@@ -47,6 +48,7 @@ class EmbedderSpec:
     decode: DecodeOptions
     batch_bytes: int
     threads: int
+    s3: S3Options = field(default_factory=S3Options)
 
     @property
     def batch_images(self) -> int:
@@ -100,18 +102,20 @@ class Embedder:
         side = spec.embedding.input_px
         self._batch: Pixels = np.empty((spec.batch_images, side, side, 3), dtype=np.uint8)
 
-    def embed(self, sources: Iterable[str | bytes | None], tally: Tally) -> Iterator[Outcome]:
+        self._pool: ThreadPoolExecutor | None = None
+
+    def embed(self, sources: Iterable[Source], tally: Tally) -> Iterator[Outcome]:
         """One outcome for each source, in order; holds one batch of decoded pictures at most.
 
         Args:
-            sources: an image's path, or its bytes.
-            tally: added to as the work goes.
+            sources: images, their paths, or their bytes.
+            tally: added to as the work goes; its time for fetching is what was waited for.
         """
         outcomes: list[Outcome] = []
         filled: list[int] = []
-        for source in sources:
+        for fetched in self._fetch(sources, tally):
             try:
-                picture = self._open(source, tally)
+                picture = self._decode(fetched, tally)
             except ImageError as error:
                 outcomes.append(Outcome(error=error))
                 continue
@@ -123,15 +127,28 @@ class Embedder:
                 outcomes, filled = [], []
         yield from self._finish(outcomes, filled, tally)
 
-    def _open(self, source: str | bytes | None, tally: Tally) -> DecodedImage:
-        if source is None:
-            raise FetchError(RejectCode.MISSING, "null instead of a path or bytes")
-        options = self.spec.decode
-        if isinstance(source, str):
+    def _fetch(self, sources: Iterable[Source], tally: Tally) -> Iterator[Fetched]:
+        sources = iter(sources)
+        first = next(sources, _NOTHING)
+        if first is _NOTHING:
+            return
+        at_once = _reads_at_once(first, self.spec.s3)
+        if at_once > 1 and self._pool is None:
+            self._pool = ThreadPoolExecutor(at_once, "mirabelle-fetch")
+        read = partial(fetch, max_bytes=self.spec.decode.max_bytes, s3=self.spec.s3)
+        fetched = fetch_ahead(itertools.chain([first], sources), read, self._pool if at_once > 1 else None, at_once)
+        while True:
             with tally.time("fetch"):
-                source = open_store(source).read(source, options.max_bytes)
+                item = next(fetched, None)
+            if item is None:
+                return
+            yield item
+
+    def _decode(self, fetched: Fetched, tally: Tally) -> DecodedImage:
+        if isinstance(fetched, ImageError):
+            raise fetched
         with tally.time("decode"):
-            return decode(bytes(source), self.spec.embedding.input_px, options)
+            return decode(fetched, self.spec.embedding.input_px, self.spec.decode)
 
     def _finish(self, outcomes: list[Outcome], filled: list[int], tally: Tally) -> list[Outcome]:
         """Run the network on the ``filled`` first rows of the batch and complete their outcomes."""
@@ -163,6 +180,14 @@ class Embedder:
         ]
 
 
+_NOTHING: Any = object()
+
+
+def _reads_at_once(source: Source, s3: S3Options) -> int:
+    path = source.path if isinstance(source, ImageSource) else source
+    return open_store(path, s3).reads_at_once if isinstance(path, str) else 1
+
+
 _EMBEDDERS: dict[EmbedderSpec, Embedder] = {}
 
 
@@ -178,84 +203,6 @@ def embedder_for(spec: EmbedderSpec, files: Callable[[], Files]) -> Embedder:
         _EMBEDDERS.clear()
         _EMBEDDERS[spec] = Embedder(spec, files())
     return _EMBEDDERS[spec]
-
-
-@dataclass(frozen=True)
-class TaskReport:
-    """What a task did: the files it staged, and its share of the counts and times.
-
-    Attributes:
-        task: its number in the chunk.
-        features_file, rejects_file: names below the chunk's staging folder, empty where there were no such rows.
-        embedded, rejected: rows in them.
-        model_rows: pictures the network was run on.
-        codes: rejects by code.
-        seconds: by part, as in ``Tally``.
-    """
-
-    task: int
-    features_file: str
-    rejects_file: str
-    embedded: int
-    rejected: int
-    model_rows: int
-    codes: dict[str, int]
-    seconds: dict[str, float]
-
-    def to_json(self) -> str:
-        """As one line, to travel back to the driver."""
-        return json.dumps(self.__dict__)
-
-    @classmethod
-    def from_json(cls, text: str) -> TaskReport:
-        """The inverse of ``to_json``."""
-        return cls(**json.loads(text))
-
-
-def run_task(embedder: Embedder, images: pa.Table, store: Store, staging: str, task: int, attempt: str) -> TaskReport:
-    """Embed a task's images and stage its rows as Parquet.
-
-    Args:
-        embedder: this process's.
-        images: the task's part of the listing.
-        store: where ``staging`` is.
-        staging: folder of the chunk; files go into ``features/`` and ``rejects/`` below it.
-        task: number in the chunk.
-        attempt: makes the names of a task's several attempts differ.
-    """
-    tally = Tally()
-    outcomes = list(embedder.embed(images[schema.PATH].to_pylist(), tally))
-    good = [i for i, outcome in enumerate(outcomes) if outcome.error is None]
-    bad = [i for i, outcome in enumerate(outcomes) if outcome.error is not None]
-    lineage = embedder.spec.embedding.to_json()
-    name = f"part-{task:05d}-{attempt}.parquet"
-    with tally.time("write"):
-        if good:
-            table = features_table(images.take(good), [outcomes[i] for i in good], lineage)
-            store.write(f"{staging}/features/{name}", parquet_bytes(table))
-        if bad:
-            table = rejects_table(images.take(bad), [outcomes[i] for i in bad], lineage)
-            store.write(f"{staging}/rejects/{name}", parquet_bytes(table))
-    codes = Counter(str(outcomes[i].error.code) for i in bad)  # type: ignore[union-attr]
-    return TaskReport(
-        task, name if good else "", name if bad else "", len(good), len(bad), tally.model_rows, codes, tally.seconds
-    )
-
-
-def features_table(images: pa.Table, outcomes: list[Outcome], lineage: dict[str, object]) -> pa.Table:
-    """Rows of the feature table, in ``schema.features_schema``; all of ``outcomes`` have features."""
-    extra = images.column_names[len(schema.listing_schema()) :]
-    values = np.stack([outcome.features for outcome in outcomes])  # type: ignore[misc]
-    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
-    made = {
-        schema.WIDTH_PX: pa.array([o.width_px for o in outcomes], pa.int32()),
-        schema.HEIGHT_PX: pa.array([o.height_px for o in outcomes], pa.int32()),
-    }
-    target = schema.features_schema(extra, lineage)
-    made[schema.FEATURES] = pa.ListArray.from_arrays(
-        offsets, values.reshape(-1), type=target.field(schema.FEATURES).type
-    )
-    return pa.Table.from_arrays([made[f.name] if f.name in made else images[f.name] for f in target], schema=target)
 
 
 def outcomes_frame(outcomes: Iterable[Outcome]) -> pd.DataFrame:
@@ -274,23 +221,3 @@ def as_matrix(column: pa.Array | pa.ChunkedArray) -> Features:
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     values = whole.flatten().to_numpy(zero_copy_only=False)
     return np.asarray(values, dtype=np.float32).reshape(len(column), -1)
-
-
-def rejects_table(images: pa.Table, outcomes: list[Outcome], lineage: dict[str, object]) -> pa.Table:
-    """Rows of the rejects table, in ``schema.rejects_schema``; all of ``outcomes`` have errors."""
-    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-    made = {
-        schema.STAGE: pa.array([str(error.stage) for error in errors]),
-        schema.CODE: pa.array([str(error.code) for error in errors]),
-        schema.DETAIL: pa.array([error.detail for error in errors]),
-    }
-    target = schema.rejects_schema(lineage)
-    return pa.Table.from_arrays([made[f.name] if f.name in made else images[f.name] for f in target], schema=target)
-
-
-def parquet_bytes(table: pa.Table) -> bytes:
-    """A table as a Parquet file that any reader opens: zstd, no dictionary for floats (each value is its own)."""
-    sink = io.BytesIO()
-    strings = [f.name for f in table.schema if pa.types.is_string(f.type)]
-    pq.write_table(table, sink, compression="zstd", use_dictionary=strings, coerce_timestamps="us")
-    return sink.getvalue()

@@ -1,5 +1,6 @@
 """The network on the executors: invariants 2, 3 and 4 of the design, and the public column."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class Chunk:
     def __init__(self, spark: SparkSession, pictures: Path, staging: Path, network: Network) -> None:
         self.spark, self.staging, self.spec = spark, str(staging), spec_of(network)
         self.files = spark.sparkContext.broadcast(network.files)
-        self.images = list_images(DiskStore(), str(pictures), ["*"], [".*"]).table
+        self.images = list_images(DiskStore(), str(pictures), ["*"], [".*"], scratch=tempfile.mkdtemp()).table
         self.tasks = plan_tasks(self.images["size_bytes"].to_numpy(), 2, 10)
         self.counters = (spark.sparkContext.accumulator(0), spark.sparkContext.accumulator(0))
 

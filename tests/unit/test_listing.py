@@ -1,4 +1,5 @@
 import os
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,7 +31,11 @@ def columns(listing: Listing, *wanted: str) -> list[tuple]:
 
 
 def listed(root: Path, include: tuple = ("*",), exclude: tuple = tuple(HIDDEN), layout: str | None = None) -> Listing:
-    return list_images(DiskStore(), str(root), include, exclude, layout)
+    return list_images(DiskStore(), str(root), include, exclude, layout, scratch=tempfile.mkdtemp())
+
+
+def labelled(listing: Listing, *arguments: str | None) -> Listing:
+    return join_labels(listing, DiskStore(), *arguments, scratch=tempfile.mkdtemp())
 
 
 def test_a_folder_of_any_depth_sorted_by_path(tmp_path: Path) -> None:
@@ -90,7 +95,7 @@ def test_layout_reads_labels_from_the_path(tmp_path: Path) -> None:
     assert found.unlabelled == 1
     found = listed(root, layout="**/{label}/{turn}_{name}")
     assert columns(found, "split", "label", "turn")[:2] == [(None, "Kaki", "r"), (None, "Apple Red", "0")]
-    assert found.extra_labels == ["turn"]
+    assert found.extra_labels == ("turn",)
 
 
 @given(
@@ -128,7 +133,7 @@ def test_nothing_to_list_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ListingError, match="no picture in"):
         listed(tmp_path)
     touch(tmp_path, "a.jpg")
-    with pytest.raises(ListingError, match="fits none of the 1 paths"):
+    with pytest.raises(ListingError, match="fits none of the paths"):
         listed(tmp_path, layout="{split}/{label}/{name}")
 
 
@@ -149,18 +154,18 @@ def test_labels_from_a_table(tmp_path: Path, kind: str, form: str) -> None:
         frame.to_csv(table, index=False)
     else:
         frame.to_parquet(table)
-    found = join_labels(listed(root), str(table), str(root), None, "maker", "fold")
+    found = labelled(listed(root), str(table), str(root), None, "maker", "fold")
     # Labels that look like numbers or like nothing stay as they are written.
     expected = [("007", "train", "3"), ("NA", "test", None), (None, None, None)]
     assert columns(found, "label", "split", "angle") == expected
     assert found.unlabelled == 1
-    assert found.extra_labels == ["angle"]
+    assert found.extra_labels == ("angle",)
 
 
 def test_a_table_adds_to_what_the_path_tells(tmp_path: Path) -> None:
     root = touch(tmp_path / "p", "Test/x/1.jpg", "Test/y/2.jpg")
     (tmp_path / "t.csv").write_text("name,label\n1.jpg,one\n2.jpg,two\n")
-    found = join_labels(
+    found = labelled(
         listed(root, layout="{split}/{folder}/{name}"), str(tmp_path / "t.csv"), str(root), None, "label", "split"
     )
     assert columns(found, "split", "label", "folder") == [("Test", "one", "x"), ("Test", "two", "y")]
@@ -183,7 +188,7 @@ def test_a_bad_table_is_one_sentence(tmp_path: Path, text: str, key: str | None,
     table = tmp_path / "t.csv"
     table.write_text(text)
     with pytest.raises(ListingError, match=reason) as raised:
-        join_labels(listed(root), str(table), str(root), key, "label", "split")
+        labelled(listed(root), str(table), str(root), key, "label", "split")
     assert str(table) in str(raised.value)
 
 
@@ -191,14 +196,16 @@ def test_file_names_that_several_images_share_cannot_tell_labels(tmp_path: Path)
     root = touch(tmp_path / "p", "a/1.jpg", "b/1.jpg")
     (tmp_path / "t.csv").write_text("name,label\n1.jpg,a\n")
     with pytest.raises(ListingError, match="use paths"):
-        join_labels(listed(root), str(tmp_path / "t.csv"), str(root), None, "label", "split")
+        labelled(listed(root), str(tmp_path / "t.csv"), str(root), None, "label", "split")
     with pytest.raises(ListingError, match=r"cannot read labels\.table"):
-        join_labels(listed(root), str(tmp_path / "none.csv"), str(root), None, "label", "split")
+        labelled(listed(root), str(tmp_path / "none.csv"), str(root), None, "label", "split")
 
 
 def test_what_we_wrote_below_the_root_is_not_listed(tmp_path: Path) -> None:
     root = touch(tmp_path, "a.jpg", "out/features/x.parquet", "outside.jpg", "labels.csv")
-    found = list_images(DiskStore(), str(root), ["*"], HIDDEN, None, [f"{root}/out", f"{root}/labels.csv"])
+    found = list_images(
+        DiskStore(), str(root), ["*"], HIDDEN, None, [f"{root}/out", f"{root}/labels.csv"], scratch=tempfile.mkdtemp()
+    )
     assert names(found, root) == ["a.jpg", "outside.jpg"]
 
 
@@ -228,7 +235,7 @@ def test_columns_that_would_go_wrong_later_are_refused_now(
     table = tmp_path / "t.csv"
     table.write_text(f"{header}\n{','.join(['1.jpg', 'a', 'b'][: header.count(',') + 1])}\n")
     with pytest.raises(ListingError, match=reason):
-        join_labels(listed(root), str(table), str(root), None, label, "split")
+        labelled(listed(root), str(table), str(root), None, label, "split")
 
 
 def test_a_pattern_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -1,15 +1,44 @@
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirabelle.planning import BYTES_WORTH_ONE_EMBEDDING, engine_threads, plan_chunks, plan_tasks
+from mirabelle.planning import BYTES_WORTH_ONE_EMBEDDING, Pace, engine_threads, plan_tasks
 
 
-@given(st.integers(0, 10_000), st.integers(1, 3000))
-def test_chunks_cover_every_image_once_and_none_is_too_large(images: int, most: int) -> None:
-    chunks = plan_chunks(images, most)
-    assert [i for chunk in chunks for i in chunk] == list(range(images))
-    assert all(0 < len(chunk) <= most for chunk in chunks)
+@given(
+    st.floats(1, 1000),
+    st.integers(1, 64),
+    st.integers(1, 10**6),
+    st.lists(st.tuples(st.integers(0, 10**5), st.floats(0, 1000))),
+)
+def test_chunks_are_never_empty_nor_above_their_limit(
+    seconds: float, slots: int, most: int, measured: list[tuple[int, float]]
+) -> None:
+    pace = Pace(seconds, 2, slots, most)
+    for images, took in measured:
+        assert 1 <= pace.chunk_images() <= most
+        pace.measured(images, took)
+    assert 1 <= pace.chunk_images() <= most
+
+
+def test_chunks_take_the_time_they_are_given() -> None:
+    pace = Pace(seconds=120, chunks=2, slots=2, most=10**6)
+    # Slow until it is known better, so that little is lost if it is killed.
+    assert pace.chunk_images() == 60 * 2 * 4
+    pace.measured(480, 5.0)
+    assert pace.chunk_images() == 60 * 96
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.booleans()), min_size=1, max_size=200), st.integers(1, 8))
+def test_twins_share_a_task_and_come_right_after_their_like(rows: list[tuple[int, bool]], slots: int) -> None:
+    twins = np.array([twin and i > 0 for i, (_, twin) in enumerate(rows)])
+    tasks = plan_tasks(np.array([size for size, _ in rows]), slots, 10, twins)
+    assert sorted(int(i) for task in tasks for i in task) == list(range(len(rows)))
+    for task in tasks:
+        assert not twins[task[0]]
+        assert all(i == before + 1 for before, i in pairwise(task) if twins[i])
 
 
 @given(st.lists(st.integers(0, 10**8), min_size=1, max_size=300), st.integers(1, 8), st.integers(1, 50))

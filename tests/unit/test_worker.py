@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from mirabelle.listing import list_images
 from mirabelle.networks import Network
 from mirabelle.stages.embed import spec_of
 from mirabelle.storage import DiskStore
-from mirabelle.worker import Embedder, Tally, TaskReport, as_matrix, embedder_for, run_task
+from mirabelle.tasks import TaskReport, run_task
+from mirabelle.worker import Embedder, Tally, as_matrix, embedder_for
 
 
 def small_batches(network: Network, images: int) -> worker.EmbedderSpec:
@@ -108,7 +110,8 @@ def test_a_process_builds_its_embedder_once(network: Network, monkeypatch: pytes
 
 def test_a_task_stages_contract_rows(pictures: Path, tmp_path: Path, network: Network) -> None:
     codes = break_some(pictures)
-    listing = list_images(DiskStore(), str(pictures), ["*"], [".*"], "{split}/{label}/{name}").table
+    scratch = tempfile.mkdtemp()
+    listing = list_images(DiskStore(), str(pictures), ["*"], [".*"], "{split}/{label}/{name}", scratch=scratch).table
     staging = str(tmp_path / "staging")
     report = run_task(Embedder(spec_of(network), network.files), listing, DiskStore(), staging, 3, "abc")
     assert (report.embedded, report.rejected, report.model_rows) == (54, 3, 54)

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 import os
-from collections import Counter, deque
+import tempfile
+import time
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from mirabelle import networks, schema
+from mirabelle.comparison import STATUS, Difference, compare
 from mirabelle.config import Config
 from mirabelle.console import Console
-from mirabelle.features import Chunk, Difference, FeatureTable
-from mirabelle.listing import Listing, join_labels, list_images
+from mirabelle.database import copy_to, open_database, quoted
+from mirabelle.features import Chunk, FeatureTable, recover
+from mirabelle.fetching import UNKNOWN_BYTES
+from mirabelle.listing import Listing, join_labels, list_images, read_manifest
 from mirabelle.pipeline.job import Job
-from mirabelle.planning import plan_chunks, plan_tasks
-from mirabelle.storage import absolute, join, open_store
-from mirabelle.worker import TaskReport, parquet_bytes
+from mirabelle.planning import Pace, plan_tasks
+from mirabelle.storage import absolute, is_s3, join
+from mirabelle.stores import store_of
+from mirabelle.tasks import TaskReport
 
 if TYPE_CHECKING:
     from mirabelle.networks import Network
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
 # While one chunk's last tasks run, the next one's first keep the other cores busy.
 CHUNKS_IN_FLIGHT = 2
 REFRESH_SECONDS = 0.25
+LABELS_SHOWN = 200
 RANDOM_WEIGHTS = "the weights are random, not learnt: these features are good for tests and benchmarks alone"
 
 
@@ -39,29 +48,63 @@ def list_source(job: Job) -> Listing:
         ListingError: as ``listing`` says.
     """
     with job.runlog.time("list"):
-        images = read_listing(job.config)
-    labels = [label for label in images.table[schema.LABEL].unique().to_pylist() if label is not None]
-    job.console.say(f"{len(images.table):,} images in {job.root}" + (f", {len(labels)} labels" if labels else ""))
+        images = read_listing(job.config, job.scratch)
+    job.console.say(
+        f"{images.rows:,} images in {job.root or job.config.images.manifest}"
+        + (f", {images.labels:,} labels" if images.labels else "")
+    )
     if images.unlabelled:
         job.console.warn(
             f"{images.unlabelled:,} images have no label: neither the path's layout nor the table tells one"
         )
+    if images.repeated:
+        job.console.warn(f"{images.repeated:,} rows of the manifest repeat a path; each image counts once")
     return images
 
 
-def read_listing(config: Config) -> Listing:
-    """List ``images.root`` and join ``labels.table``."""
-    root = absolute(config.images.root)
-    wanted = config.images
-    # Told apart by where they really are, and named as the walk will name them.
+def read_listing(config: Config, scratch: str) -> Listing:
+    """List ``images.root`` or read ``images.manifest``, and join ``labels.table``."""
+    wanted, labels = config.images, config.labels
+    root = absolute(wanted.root) if wanted.root else ""
+    if wanted.manifest:
+        manifest = absolute(wanted.manifest)
+        images = read_manifest(
+            store_of(config, manifest),
+            manifest,
+            root,
+            wanted.include,
+            wanted.exclude,
+            wanted.layout,
+            label=labels.label,
+            split=labels.split,
+            scratch=scratch,
+        )
+    else:
+        images = list_images(
+            store_of(config, root),
+            root,
+            wanted.include,
+            wanted.exclude,
+            wanted.layout,
+            _ours(config, root),
+            scratch=scratch,
+        )
+    if labels.table:
+        table = absolute(labels.table)
+        images = join_labels(
+            images, store_of(config, table), table, root, labels.key, labels.label, labels.split, scratch=scratch
+        )
+    return images
+
+
+def _ours(config: Config, root: str) -> list[str]:
+    """What may lie below the root and is no picture, named as the walk will name it."""
+    own = [absolute(path) for path in (config.output, config.cache, config.labels.table) if path]
+    if is_s3(root):
+        return [path for path in own if is_s3(path)]
+    # Told apart by where they really are.
     real = os.path.realpath(root)
-    own = [config.output, config.cache, *([config.labels.table] if config.labels.table else [])]
-    ours = [join(root, os.path.relpath(os.path.realpath(absolute(path)), real)) for path in own]
-    images = list_images(open_store(root), root, wanted.include, wanted.exclude, wanted.layout, ours)
-    if config.labels.table:
-        labels = config.labels
-        images = join_labels(images, absolute(config.labels.table), root, labels.key, labels.label, labels.split)
-    return images
+    return [join(root, os.path.relpath(os.path.realpath(path), real)) for path in own if not is_s3(path)]
 
 
 def extract(job: Job, images: Listing) -> None:
@@ -69,12 +112,12 @@ def extract(job: Job, images: Listing) -> None:
 
     Raises:
         PreflightError, WeightsError: before any image is read.
-        RunFailed: a chunk's counts don't add up.
+        RunFailed: a chunk's counts don't add up, or another run took the lease.
     """
     from mirabelle.stages.preflight import run_preflight
 
     with job.runlog.time("preflight"):
-        preflight = run_preflight(job.session, job.config)
+        preflight = run_preflight(job.session, job.config, job.s3)
     for warning in preflight.warnings:
         job.console.warn(warning)
     with job.runlog.time("model"):
@@ -83,15 +126,22 @@ def extract(job: Job, images: Listing) -> None:
     table = FeatureTable(job.store, job.output, network.embedding)
     with job.runlog.time("plan"):
         table.clean()
-        difference = table.compare(images.table, network.decode)
-    job.runlog.update(listing=join(job.output, "runs", f"{job.runlog.run_id}.listing.parquet"))
-    listed = images.table.select([schema.PATH, schema.ETAG])
-    job.store.write(job.runlog.manifest["listing"], parquet_bytes(listed))
+        difference = compare(table, images, network.decode, job.scratch, job.config.extract.full)
+        job.runlog.update(listing=join(job.output, "runs", f"{job.runlog.run_id}.listing.parquet"))
+        _keep_listing(job, images)
     job.runlog.write()
     _announce(job, network, difference)
     with job.runlog.time("embed"):
         chunks, reports = _embed_all(job, images, difference, table, network, preflight)
     _count(job, images, difference, chunks, reports)
+
+
+def _keep_listing(job: Job, images: Listing) -> None:
+    """Paths and etags for the current view."""
+    file = os.path.join(job.scratch, "listing.parquet")
+    with open_database(job.scratch) as database:
+        copy_to(database, f"select {schema.PATH}, {schema.ETAG} from {quoted(images.file)}", file)
+    job.store.upload(file, job.runlog.manifest["listing"])
 
 
 def _embed_all(
@@ -100,51 +150,60 @@ def _embed_all(
     """Embed the listing's new and changed rows in chunks, two in flight, and commit each as it is done."""
     from mirabelle.stages.embed import embed_chunk, spec_of
 
-    todo = np.sort(np.concatenate([difference.new, difference.changed]))
-    if not len(todo):
+    if not difference.to_do:
         return [], []
     context = job.session.sparkContext
     counters = (context.accumulator(0), context.accumulator(0))
-    spec = spec_of(network, preflight.threads, job.config.engine.batch_bytes)
+    settings = job.config.extract
+    spec = spec_of(network, preflight.threads, job.config.engine.batch_bytes, job.s3)
     files = context.broadcast(network.files)
-    run_id = job.runlog.run_id
-    waiting = deque(
-        (number, todo[part.start : part.stop])
-        for number, part in enumerate(plan_chunks(len(todo), job.config.extract.chunk_images))
-    )
-    running: dict[Future[list[TaskReport]], tuple[int, npt.NDArray[np.int64]]] = {}
+    run_id, limits = job.runlog.run_id, network.decode
+    pace = Pace(settings.chunk_seconds, CHUNKS_IN_FLIGHT, preflight.slots, settings.chunk_images)
+    work = difference.take()
+    numbers = itertools.count()
+    running: dict[Future[list[TaskReport]], tuple[int, pa.Table]] = {}
     chunks: list[Chunk] = []
     all_reports: list[TaskReport] = []
+    started = time.monotonic()
     with (
-        job.console.track(len(todo), lambda: (counters[0].value, counters[1].value)) as refresh,
+        job.console.track(difference.to_do, lambda: (counters[0].value, counters[1].value)) as refresh,
         ThreadPoolExecutor(CHUNKS_IN_FLIGHT) as pool,
     ):
         try:
-            while waiting or running:
-                while waiting and len(running) < CHUNKS_IN_FLIGHT:
-                    number, rows = waiting.popleft()
-                    part = images.table.take(rows)
-                    tasks = plan_tasks(
-                        part[schema.SIZE_BYTES].to_numpy(), preflight.slots, job.config.extract.task_images
-                    )
+            part = work.next(pace.chunk_images())
+            while part is not None or running:
+                while part is not None and len(running) < CHUNKS_IN_FLIGHT:
+                    number = next(numbers)
+                    tasks = _tasks_of(part, preflight.slots, settings.task_images)
                     staging = table.staging_folder(run_id, number)
-                    future = pool.submit(embed_chunk, job.session, spec, files, part, tasks, staging, counters)
-                    running[future] = (number, rows)
+                    future = pool.submit(
+                        embed_chunk, job.session, spec, files, part.drop_columns([STATUS]), tasks, staging, counters
+                    )
+                    running[future] = (number, part)
+                    part = work.next(pace.chunk_images())
                 for future in wait(running, REFRESH_SECONDS, FIRST_COMPLETED).done:
-                    number, rows = running.pop(future)
+                    number, done = running.pop(future)
                     reports = future.result()
-                    changed = int(np.isin(rows, difference.changed).sum())
+                    changed = pc.sum(pc.equal(done[STATUS], "changed")).as_py() or 0
+                    job.lease.check()
                     chunks.append(
-                        table.commit(run_id, number, len(rows), changed, images.extra_labels, network.decode, reports)
+                        table.commit(run_id, number, len(done), changed, images.extra_labels, limits, reports)
                     )
                     all_reports += reports
+                    pace.measured(sum(r.embedded + r.rejected for r in all_reports), time.monotonic() - started)
                 refresh()
         except BaseException:
             # Otherwise leaving the pool would wait for work that nobody wants any more.
             context.cancelAllJobs()
             raise
-    table.clean()
+    recover(job.store, job.output)
     return chunks, all_reports
+
+
+def _tasks_of(part: pa.Table, slots: int, task_images: int) -> list[npt.NDArray[np.int64]]:
+    """A chunk's rows by task; what is carried over costs nothing."""
+    sizes = pc.fill_null(part[schema.SIZE_BYTES], UNKNOWN_BYTES).to_numpy()
+    return plan_tasks(sizes, slots, task_images, part[schema.TWIN].to_numpy())
 
 
 def _record(job: Job, preflight: Preflight, network: Network) -> None:
@@ -177,7 +236,7 @@ def _announce(job: Job, network: Network, difference: Difference) -> None:
 
 def describe(difference: Difference) -> str:
     """How many images are new, changed, unchanged, gone."""
-    text = f"{len(difference.new):,} new, {len(difference.changed):,} changed, {len(difference.unchanged):,} unchanged"
+    text = f"{difference.new:,} new, {difference.changed:,} changed, {difference.unchanged:,} unchanged"
     if difference.still_rejected:
         text += f" ({difference.still_rejected:,} of them rejects)"
     return text + (f", {difference.gone:,} gone from the source" if difference.gone else "")
@@ -185,17 +244,18 @@ def describe(difference: Difference) -> str:
 
 def _count(job: Job, images: Listing, difference: Difference, chunks: list[Chunk], reports: list[TaskReport]) -> None:
     """Put the counts into the manifest and hold the run to its bar."""
-    listed = len(images.table)
+    listed = images.rows
     counts = {
         "listed": listed,
         "embedded": sum(c.embedded for c in chunks),
         "rejected": sum(c.rejected for c in chunks),
-        "unchanged": len(difference.unchanged),
-        "new": len(difference.new),
-        "changed": len(difference.changed),
+        "unchanged": difference.unchanged,
+        "new": difference.new,
+        "changed": difference.changed,
         "gone": difference.gone,
         "still_rejected": difference.still_rejected,
         "unlabelled": images.unlabelled,
+        "reused": sum(c.reused for c in chunks),
         "model_rows": sum(c.model_rows for c in chunks),
         "chunks": len(chunks),
     }
@@ -222,6 +282,11 @@ def _count(job: Job, images: Listing, difference: Difference, chunks: list[Chunk
             f" + {counts['unchanged']:,} unchanged",
         )
     )
+    job.summary.append(("difference", describe(difference)))
+    if counts["reused"]:
+        job.summary.append(
+            ("reused", f"{counts['reused']:,} of these have the content of another, and were not embedded")
+        )
     if codes:
         job.summary.append(("rejects", ", ".join(f"{n} {code}" for code, n in codes.most_common())))
     if speed:
@@ -244,30 +309,30 @@ def dry_run(config: Config, console: Console) -> None:
     """
     from mirabelle.engines import native_precisions
 
-    images = read_listing(config)
-    listed = len(images.table)
-    size = int(np.sum(images.table[schema.SIZE_BYTES].to_numpy()))
-    console.say(f"{listed:,} images, {size / 2**20:,.1f} MiB, in {absolute(config.images.root)}")
-    for column in (schema.SPLIT, schema.LABEL):
-        counts = Counter(images.table[column].to_pylist())
-        console.say(
-            f"{column}: "
-            + ", ".join(f"{k if k is not None else 'none'} {n:,}" for k, n in sorted(counts.items(), key=str))
-        )
-    if config.engine.precision == "auto":
-        precision = native_precisions()[-1] if config.engine.name == "openvino" else "float32"
-    else:
-        precision = config.engine.precision
-    if not networks.is_cached(config, precision):
-        console.say(
-            f"{config.backbone.name} ({config.backbone.weights}) would be built and converted first; all images count"
-            " as new"
-        )
-        chunks = math.ceil(listed / config.extract.chunk_images)
-    else:
-        network = networks.prepare(config, precision)
+    with tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch:
+        images = read_listing(config, scratch)
+        root = absolute(config.images.root) if config.images.root else config.images.manifest
+        console.say(f"{images.rows:,} images, {images.size_bytes / 2**20:,.1f} MiB, in {root}")
+        with open_database(scratch) as database:
+            for name in (schema.SPLIT, schema.LABEL):
+                query = f"select coalesce({name}, 'none'), count(*) from {quoted(images.file)} group by 1 order by 1"
+                counts = database.execute(query).fetchmany(LABELS_SHOWN)
+                console.say(f"{name}: " + ", ".join(f"{value} {n:,}" for value, n in counts))
+        if config.engine.precision == "auto":
+            precision = native_precisions()[-1] if config.engine.name == "openvino" else "float32"
+        else:
+            precision = config.engine.precision
         output = absolute(config.output)
-        difference = FeatureTable(open_store(output), output, network.embedding).compare(images.table, network.decode)
-        console.say(f"{network.embedding.folder}, if the workers' CPUs are like this one: {describe(difference)}")
-        chunks = math.ceil((len(difference.new) + len(difference.changed)) / config.extract.chunk_images)
-    console.say(f"would commit {chunks} chunk{'s' if chunks != 1 else ''} below {absolute(config.output)}")
+        if not networks.is_cached(config, precision):
+            console.say(
+                f"{config.backbone.name} ({config.backbone.weights}) would be built and converted first; all images"
+                " count as new"
+            )
+            to_do = images.rows
+        else:
+            network = networks.prepare(config, precision)
+            table = FeatureTable(store_of(config, output), output, network.embedding)
+            difference = compare(table, images, network.decode, scratch, config.extract.full)
+            console.say(f"{network.embedding.folder}, if the workers' CPUs are like this one: {describe(difference)}")
+            to_do = difference.to_do
+        console.say(f"would embed {to_do:,} images into chunks below {output}")

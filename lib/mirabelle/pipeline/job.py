@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -24,11 +26,16 @@ from mirabelle.errors import (
     UserError,
 )
 from mirabelle.features import FeatureTable
+from mirabelle.lease import Lease, hold
 from mirabelle.runlog import RunLog, read_manifests
-from mirabelle.storage import Store, absolute, join, open_store
+from mirabelle.s3a import s3a_settings
+from mirabelle.storage import S3Options, Store, absolute, is_s3, join, open_store
+from mirabelle.stores import resolved_options, store_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
 
 STAGES = ("extract", "reduce", "train", "report")
 MAX_FACTS_BYTES = 2**28
@@ -41,10 +48,13 @@ class Job:
     Attributes:
         config: validated.
         store: where the output is.
-        root: the images' folder, whole path.
+        s3: how buckets are reached, for workers too.
+        root: the images' folder, whole path; empty where a manifest names them.
         output: whole path.
         runlog: this run's manifest.
         console: a person's view.
+        lease: this run's right to write to the output.
+        scratch: folder of this machine's disk, for as long as the job lasts.
         spark: the session, once it is open; the report needs none.
         failed_bars: sentences; any makes the exit code 1, after all stages are done.
         unmet: why stages of a whole run could not do their part; the others go on, and the exit code is 2.
@@ -52,10 +62,13 @@ class Job:
 
     config: Config
     store: Store
+    s3: S3Options
     root: str
     output: str
     runlog: RunLog
     console: Console
+    lease: Lease
+    scratch: str
     spark: SparkSession | None = None
     failed_bars: list[str] = field(default_factory=list)
     unmet: list[UserError] = field(default_factory=list)
@@ -150,6 +163,7 @@ def validate(config: Config, stages: Sequence[str]) -> None:
         backbones.check(row, config.backbone.input_px or row.input_px)
 
     def check_output() -> None:
+        open_store(config.output)
         output = absolute(config.output)
         odd = set(output) & set("[]{}*?\\")
         if odd:
@@ -173,7 +187,7 @@ def validate(config: Config, stages: Sequence[str]) -> None:
     checks: list[Callable[[], object]] = [
         check_backbone,
         check_output,
-        lambda: absolute(config.images.root),
+        lambda: open_store(config.images.root),
     ]
     if "extract" in stages:
         checks.append(lambda: weights.parse(config.backbone.weights))
@@ -193,54 +207,42 @@ def validate(config: Config, stages: Sequence[str]) -> None:
         raise ConfigError(*(str(mistake) for mistake in mistakes))
 
 
-def execute(config: Config, stages: Sequence[str], command: str, console: Console) -> Job:
+def execute(config: Config, stages: Sequence[str], command: str, console: Console, break_lease: bool = False) -> Job:
     """Run some of ``STAGES`` and return the finished job.
+
+    Args:
+        config: validated.
+        stages: in order.
+        command: what was asked, for the manifest.
+        console: a person's view.
+        break_lease: take the output from a run that is believed dead.
 
     Raises:
         UserError: the user can mend it; what earlier runs made is whole.
         BarNotMet: all stages ran, and the run failed a bar of its own.
         RunFailed: Spark or a worker broke; what was committed stays.
     """
-    from mirabelle.pipeline.extract import extract, list_source
-    from mirabelle.pipeline.reduce import reduce
-    from mirabelle.pipeline.report import report
-    from mirabelle.pipeline.train import train
-
     validate(config, stages)
     output = absolute(config.output)
-    store = open_store(output)
-    job = Job(
-        config, store, absolute(config.images.root), output, RunLog(store, output, command, config.masked()), console
-    )
-    job.runlog.write()
-    try:
-        images = list_source(job) if "extract" in stages else None
-        if set(stages) - {"report"}:
-            from mirabelle.session import open_session
-
-            with ExitStack() as stack:
-                with job.runlog.time("session"):
-                    job.spark = stack.enter_context(open_session(config.spark))
-                if images is not None:
-                    extract(job, images)
-                if "reduce" in stages:
-                    _attempt(job, reduce, stages)
-                if "train" in stages and images is not None and not images.has_labels:
-                    console.warn(
-                        "no image has a label (see images.layout and labels.table), so no classifier is trained"
-                    )
-                elif "train" in stages:
-                    _attempt(job, train, stages)
-        if "report" in stages:
-            report(job)
-    except BaseException as error:
-        translated = translate(error)
-        job.runlog.finish("failed", str(translated) or type(translated).__name__)
-        if translated is error:
-            raise
-        raise translated from error
-    problems = [*job.failed_bars, *(str(error) for error in job.unmet)]
-    job.runlog.finish("failed" if problems else "done", "; ".join(problems) or None)
+    store = store_of(config, output)
+    root = absolute(config.images.root) if config.images.root else ""
+    runlog = RunLog(store, output, command, config.masked())
+    with (
+        tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch,
+        hold(store, output, runlog.run_id, command, break_lease) as lease,
+    ):
+        job = Job(config, store, resolved_options(config), root, output, runlog, console, lease, scratch)
+        runlog.write()
+        try:
+            _run_stages(job, stages)
+        except BaseException as error:
+            translated = translate(error)
+            _finish_failed(runlog, translated)
+            if translated is error:
+                raise
+            raise translated from error
+        problems = [*job.failed_bars, *(str(error) for error in job.unmet)]
+        runlog.finish("failed" if problems else "done", "; ".join(problems) or None)
     if job.failed_bars:
         raise BarNotMet("; ".join(job.failed_bars), tuple(job.summary))
     if job.unmet:
@@ -248,6 +250,47 @@ def execute(config: Config, stages: Sequence[str], command: str, console: Consol
             console.say(f"{name}: {text}")
         raise job.unmet[0]
     return job
+
+
+def _run_stages(job: Job, stages: Sequence[str]) -> None:
+    from mirabelle.pipeline.extract import extract, list_source
+    from mirabelle.pipeline.reduce import reduce
+    from mirabelle.pipeline.report import report
+    from mirabelle.pipeline.train import train
+
+    images = list_source(job) if "extract" in stages else None
+    if set(stages) - {"report"}:
+        from mirabelle.session import open_session
+
+        with ExitStack() as stack:
+            with job.runlog.time("session"):
+                settings = session_settings(job.config, job.s3)
+                job.spark = stack.enter_context(open_session(settings))
+            if images is not None:
+                extract(job, images)
+            if "reduce" in stages:
+                _attempt(job, reduce, stages)
+            if "train" in stages and images is not None and not images.labels:
+                job.console.warn(
+                    "no image has a label (see images.layout and labels.table), so no classifier is trained"
+                )
+            elif "train" in stages:
+                _attempt(job, train, stages)
+    if "report" in stages:
+        report(job)
+
+
+def session_settings(config: Config, s3: S3Options) -> dict[str, object]:
+    """Spark properties: the configuration's, over those that an output in a bucket needs."""
+    return {**(s3a_settings(s3) if is_s3(config.output) else {}), **config.spark}
+
+
+def _finish_failed(runlog: RunLog, error: BaseException) -> None:
+    try:
+        runlog.finish("failed", str(error) or type(error).__name__)
+    except MirabelleError as second:
+        # The output may be what failed; the first error tells more.
+        log.debug("the manifest could not be written: %s", second)
 
 
 def _attempt(job: Job, stage: Callable[[Job], None], stages: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ def reduce(job: Job) -> None:
         features = read_features(job.session, job.table(), job.output, job.listing_path())
         rows = features.where(features[schema.SPLIT] == settings.fit_split) if settings.fit_split else features
         staging = join(job.output, STAGING, f"{schema.RUN}={job.runlog.run_id}")
-        moments = gather_moments(rows, staging, slots(job.session))
+        moments = gather_moments(rows, staging, slots(job.session), job.s3)
         if len(moments.mean) != embedding.width:
             raise TrainingError(
                 f"features have {len(moments.mean)} entries where {embedding.folder} has {embedding.width}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from mirabelle import schema
+from mirabelle.comparison import current_rejects
 from mirabelle.decode import thumbnail
 from mirabelle.errors import ImageError, RejectCode
 from mirabelle.evaluation import Metrics, confused_pairs
@@ -56,7 +59,7 @@ def report(job: Job) -> None:
         if "counts" in job.runlog.manifest and pca and pca["id"] != job.runlog.run_id:
             pca = None
         reduced = _read_reduced(job, pca)
-        rejects = job.table().read_rejects()
+        rejects = current_rejects(job.table(), job.scratch)
         # Rendering is the last part, and its own time cannot be in the page.
         contents = ReportContents(
             title=job.config.report.title or f"Pictures in {job.root}",
@@ -96,7 +99,17 @@ def _notes(job: Job) -> list[str]:
 def _read_reduced(job: Job, pca: dict[str, Any] | None) -> pa.Table | None:
     if pca is None:
         return None
-    return ds.dataset(join(job.folder("pca", pca["id"]), "reduced"), format="parquet").to_table().sort_by(schema.PATH)
+    return _read_parquet(job, join(job.folder("pca", pca["id"]), "reduced")).sort_by(schema.PATH)
+
+
+def _read_parquet(job: Job, folder: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of a folder that Spark wrote."""
+    paths = sorted(e.path for e in job.store.walk(folder) if e.path.endswith(".parquet"))
+    parts = []
+    for path in paths:
+        with job.store.open(path) as file:
+            parts.append(pq.ParquetFile(file).read(columns))
+    return pa.concat_tables(parts)
 
 
 def _scree(job: Job, pca: dict[str, Any] | None) -> Scree | None:
@@ -166,14 +179,13 @@ def _confused(job: Job, classifier: dict[str, Any] | None) -> list[ConfusedPair]
     if classifier is None:
         return []
     metrics = Metrics.from_json(classifier["metrics"])
-    predictions = ds.dataset(job.folder("predictions", classifier["id"]), format="parquet").to_table(
-        columns=[schema.PATH, schema.LABEL, schema.PREDICTED]
-    )
+    columns = [schema.PATH, schema.LABEL, schema.PREDICTED]
+    predictions = _read_parquet(job, job.folder("predictions", classifier["id"]), columns)
     pairs = []
     for i, j, count in confused_pairs(metrics.confusion, PAIRS_SHOWN):
         true, predicted = metrics.labels[i], metrics.labels[j]
-        wrong = predictions.filter((ds.field(schema.LABEL) == true) & (ds.field(schema.PREDICTED) == predicted))
-        right = predictions.filter(ds.field(schema.LABEL) == predicted)
+        wrong = predictions.filter((pc.field(schema.LABEL) == true) & (pc.field(schema.PREDICTED) == predicted))
+        right = predictions.filter(pc.field(schema.LABEL) == predicted)
         shown, examples = (
             _pictures(job, rows.sort_by(schema.PATH).slice(0, PICTURES_A_PAIR), LARGER_THUMBNAIL_PX)
             for rows in (wrong, right)
@@ -210,7 +222,7 @@ def _thumbnail(job: Job, path: str, size_px: int, accept_truncated: bool = False
     if accept_truncated:
         options = replace(options, accept_truncated=True)
     try:
-        return thumbnail(open_store(path).read(path, options.max_bytes), size_px, options)
+        return thumbnail(open_store(path, job.s3).read(path, options.max_bytes), size_px, options)
     except ImageError:
         # It may have changed since it was embedded; the page shows a blank there.
         return None

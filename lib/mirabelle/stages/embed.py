@@ -6,14 +6,16 @@ The driver makes a ``Broadcast`` of the network once; the functions that ``make_
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mirabelle import schema
 from mirabelle.engines import Files
 from mirabelle.networks import Network
-from mirabelle.storage import open_store
-from mirabelle.worker import EmbedderSpec, Tally, TaskReport, embedder_for, outcomes_frame, run_task
+from mirabelle.storage import S3Options, open_store
+from mirabelle.storage.opening import AS_AWS_SAYS
+from mirabelle.tasks import TaskReport, run_task
+from mirabelle.worker import EmbedderSpec, Tally, embedder_for, outcomes_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,18 +25,28 @@ if TYPE_CHECKING:
     from pyspark import Accumulator, Broadcast
     from pyspark.sql import Column, DataFrame, SparkSession
 
-    ArrowFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+    # pyspark's own hints have iterables; the functions it calls are given iterators.
+    ArrowFunction = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 
 DEFAULT_BATCH_BYTES = 4 * 2**20
 
 
-def spec_of(network: Network, threads: int = 1, batch_bytes: int = DEFAULT_BATCH_BYTES) -> EmbedderSpec:
+def spec_of(
+    network: Network, threads: int = 1, batch_bytes: int = DEFAULT_BATCH_BYTES, s3: S3Options = AS_AWS_SAYS
+) -> EmbedderSpec:
     """The small half of a network: what is pickled into tasks."""
-    return EmbedderSpec(network.embedding, network.engine, network.normalisation, network.decode, batch_bytes, threads)
+    return EmbedderSpec(
+        network.embedding, network.engine, network.normalisation, network.decode, batch_bytes, threads, s3
+    )
 
 
 def embed(
-    column: str | Column, network: Network, *, threads: int = 1, model_rows: Accumulator[int] | None = None
+    column: str | Column,
+    network: Network,
+    *,
+    threads: int = 1,
+    model_rows: Accumulator[int] | None = None,
+    s3: S3Options = AS_AWS_SAYS,
 ) -> Column:
     """A column of embeddings, for use in any Spark job.
 
@@ -44,6 +56,7 @@ def embed(
         network: from ``networks.prepare``; sent to the executors once, as a broadcast.
         threads: for each worker's engine.
         model_rows: an accumulator that counts the pictures the network was run on.
+        s3: how paths in buckets are reached; by default as AWS's environment and files on each worker say.
 
     Returns:
         struct<features array<float>, width_px int, height_px int, stage string, code string, detail string>: either
@@ -57,7 +70,7 @@ def embed(
     if spark is None:
         raise RuntimeError("embed() needs an active SparkSession")
     files = spark.sparkContext.broadcast(network.files)
-    function = make_embed_series(spec_of(network, threads), files, model_rows)
+    function = make_embed_series(spec_of(network, threads, s3=s3), files, model_rows)
     # pyspark's type hints leave out the iterator kind that returns a struct.
     make_udf: Any = pandas_udf
     made: Column = make_udf(function, schema.OUTCOME_DDL).asNondeterministic()(column)
@@ -125,7 +138,7 @@ def make_run_task(
 ) -> ArrowFunction:
     """The function that executors run: task numbers in, one report a task out."""
 
-    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
         for batch in batches:
@@ -133,7 +146,7 @@ def make_run_task(
                 ipc, tasks = listing.value
                 images = pa.ipc.open_stream(ipc).read_all().take(tasks[task])
                 embedder = embedder_for(spec, lambda: files.value)
-                report = run_task(embedder, images, open_store(staging), staging, task, uuid.uuid4().hex[:8])
+                report = run_task(embedder, images, open_store(staging, spec.s3), staging, task, uuid.uuid4().hex[:8])
                 counters[0].add(report.embedded)
                 counters[1].add(report.rejected)
                 yield pa.RecordBatch.from_pydict({"report": [report.to_json()]})

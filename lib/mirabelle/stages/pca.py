@@ -6,7 +6,7 @@ The functions that ``make_moments`` returns run on executors; the rest on the dr
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy as np
 from mirabelle import schema
 from mirabelle.errors import TrainingError
 from mirabelle.reduction import Moments, Projection
-from mirabelle.storage import open_store
+from mirabelle.storage import S3Options, open_store
+from mirabelle.storage.opening import AS_AWS_SAYS
 from mirabelle.worker import as_matrix
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ REDUCED_VECTOR = "reduced_vector"
 MAX_MOMENTS_BYTES = 2**34
 
 
-def gather_moments(features: DataFrame, staging: str, partitions: int) -> Moments:
+def gather_moments(features: DataFrame, staging: str, partitions: int, s3: S3Options = AS_AWS_SAYS) -> Moments:
     """Mean and scatter of the ``features`` column.
 
     Each task leaves its moments in the store and sends back their name, so that matrices of thousands of columns pass
@@ -38,14 +39,15 @@ def gather_moments(features: DataFrame, staging: str, partitions: int) -> Moment
         features: with a column ``features`` array<float>, all of one length.
         staging: folder for the tasks' partial results; removed again.
         partitions: tasks to make; each holds one matrix in memory.
+        s3: how buckets are reached.
 
     Raises:
         TrainingError: there are no rows.
     """
-    store = open_store(staging)
+    store = open_store(staging, s3)
     try:
         plan = features.select(schema.FEATURES).coalesce(partitions)
-        names = [row.name for row in plan.mapInArrow(make_moments(staging), "name string").collect()]
+        names = [row.name for row in plan.mapInArrow(make_moments(staging, s3), "name string").collect()]
         total: Moments | None = None
         for name in sorted(names):
             part = Moments.from_bytes(store.read(f"{staging}/{name}", MAX_MOMENTS_BYTES))
@@ -57,10 +59,10 @@ def gather_moments(features: DataFrame, staging: str, partitions: int) -> Moment
     return total
 
 
-def make_moments(staging: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def make_moments(staging: str, s3: S3Options) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """The function that executors run: Arrow batches of features in, the name of one file of moments out."""
 
-    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
         total: Moments | None = None
@@ -70,7 +72,7 @@ def make_moments(staging: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[
                 total = total.merge(part) if total else part
         if total:
             name = f"moments-{uuid.uuid4().hex}.npz"
-            open_store(staging).write(f"{staging}/{name}", total.to_bytes())
+            open_store(staging, s3).write(f"{staging}/{name}", total.to_bytes())
             yield pa.RecordBatch.from_pydict({"name": [name]})
 
     return run

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,10 @@ from mirabelle.embedding import Precision
 from mirabelle.errors import ConfigError, PreflightError
 from mirabelle.planning import engine_threads
 from mirabelle.probe import probe
+from mirabelle.s3a import check_s3a
 from mirabelle.session import slots, task_cpus
+from mirabelle.storage import S3Options, absolute, is_s3
+from mirabelle.storage.opening import AS_AWS_SAYS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,15 +58,24 @@ class Preflight:
     warnings: tuple[str, ...]
 
 
-def run_preflight(spark: SparkSession, config: Config) -> Preflight:
+def run_preflight(spark: SparkSession, config: Config, s3: S3Options = AS_AWS_SAYS) -> Preflight:
     """Probe every executor and settle what depends on the answers.
+
+    Args:
+        spark: the session.
+        config: its engine and paths count.
+        s3: how buckets are reached; each executor tries those that the configuration names.
 
     Raises:
         PreflightError: a module is missing somewhere, a version does not do, or the precision cannot be had.
     """
     at_once = slots(spark)
+    places = tuple(path for path in (absolute(config.images.root), absolute(config.output)) if is_s3(path))
+    if is_s3(config.output):
+        check_s3a(spark)
+    probing = make_probe(config.engine.name, places, s3)
     # Several probes a slot, so that none is missed while its Python starts.
-    rows = spark.range(0, 2 * at_once, 1, 2 * at_once).mapInArrow(make_probe(config.engine.name), "fact string")
+    rows = spark.range(0, 2 * at_once, 1, 2 * at_once).mapInArrow(probing, "fact string")
     try:
         facts = [json.loads(row.fact) for row in rows.collect()]
     except Exception as error:  # Spark wraps whatever a worker raised before our code could answer
@@ -104,14 +116,16 @@ def settle(workers: tuple[Worker, ...], at_once: int, cpus_per_task: int, config
     return Preflight(workers, at_once, threads, precision, tuple(warnings))
 
 
-def make_probe(engine: str) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def make_probe(
+    engine: str, places: tuple[str, ...] = (), s3: S3Options = AS_AWS_SAYS
+) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     """The function that executors run: one JSON fact a task."""
 
-    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
         for _ in batches:
-            yield pa.RecordBatch.from_pydict({"fact": [json.dumps(probe(engine))]})
+            yield pa.RecordBatch.from_pydict({"fact": [json.dumps(probe(engine, places, s3))]})
 
     return run
 

@@ -6,9 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 from mirabelle import schema
+from mirabelle.embedding import Embedding
 from mirabelle.errors import OutputError
 from mirabelle.features import FeatureTable
-from mirabelle.storage import join, spark_uri
+from mirabelle.runlog import read_manifests
+from mirabelle.storage import absolute, join, open_store, spark_uri
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -33,15 +35,15 @@ def read_features(spark: SparkSession, table: FeatureTable, output: str, listing
     from pyspark.sql import functions as F
 
     chunks = table.chunks()
-    folders = [spark_uri(table.chunk_folder("features", c.run, c.number)) for c in chunks if c.embedded]
-    if not folders:
+    files = [spark_uri(path) for chunk in chunks for path in table.files("features", chunk)]
+    if not files:
         raise OutputError(f"{output} holds no features of {table.embedding.folder} yet; run `mirabelle extract` first")
     labels = sorted({label for chunk in chunks for label in chunk.labels})
     frame = spark.read.schema(schema.features_ddl(labels)).option("basePath", spark_uri(join(output, "features")))
-    rows = frame.parquet(*folders)
+    rows = frame.parquet(*files)
     if listing is not None:
         current = spark.read.schema(f"{schema.PATH} string, {schema.ETAG} string").parquet(spark_uri(listing))
-        rows = rows.join(F.broadcast(current), on=[schema.PATH, schema.ETAG], how="left_semi")
+        rows = rows.join(current, on=[schema.PATH, schema.ETAG], how="left_semi")
     if any(chunk.changed for chunk in chunks):
         newest = rows.groupBy(schema.PATH).agg(F.max(schema.RUN).alias("newest"), F.count("*").alias("rows"))
         # Few paths have several rows, so this side is small; only they need telling apart.
@@ -61,3 +63,29 @@ def read_features(spark: SparkSession, table: FeatureTable, output: str, listing
         F.col(schema.FEATURES).alias(schema.FEATURES, metadata=lineage),
         *labels,
     )
+
+
+def current_features(spark: SparkSession, output: str, embedding: str | None = None) -> DataFrame:
+    """The current view of an output, for anyone's own job.
+
+    Args:
+        spark: the session.
+        output: folder or ``s3://bucket/prefix`` that a run wrote to.
+        embedding: name of the embedding's folder, ``resnet50-1a2b3c4d``; None: the newest run's.
+
+    Columns: as in ``read_features``.
+
+    Raises:
+        OutputError: there is nothing of that embedding.
+    """
+    root = absolute(output)
+    store = open_store(root)
+    made = [m for m in read_manifests(store, root) if m.get("embedding") and m.get("listing")]
+    parts = [(Embedding.from_json(manifest["embedding"]), manifest["listing"]) for manifest in made]
+    fitting = [(found, listing) for found, listing in parts if embedding in (None, found.folder)]
+    if not fitting:
+        raise OutputError(
+            f"{output} holds no features{f' of {embedding}' if embedding else ''}; run `mirabelle extract`"
+        )
+    found, listing = fitting[-1]
+    return read_features(spark, FeatureTable(store, root, found), root, listing)

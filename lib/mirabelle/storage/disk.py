@@ -1,63 +1,35 @@
-"""Where bytes are kept: the ``Store`` protocol, and the folder store. [disk]
-
-Driver and executors. The only module that touches the outside for pictures and results; a store for buckets takes its
-place beside ``DiskStore`` behind ``open_store``.
-"""
+"""Folders on a disk that driver and workers share. [disk]"""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO
 
 from mirabelle.errors import FetchError, ListingError, OutputError, RejectCode
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One stored object.
-
-    Attributes:
-        path: as the user would type it, whole.
-        size_bytes: its size when it was listed.
-        modified_us: when it was last changed, microseconds since 1970 UTC.
-        etag: changes when the content does; for a folder it is made of time and size.
-    """
-
-    path: str
-    size_bytes: int
-    modified_us: int
-    etag: str
-
-
-class Store(Protocol):
-    """What Mirabelle asks of a place that keeps bytes. Paths are whole paths, as ``Entry.path`` has them."""
-
-    def walk(self, root: str) -> Iterator[Entry]:
-        """Every object below ``root``, in no set order."""
-
-    def read(self, path: str, max_bytes: int) -> bytes:
-        """An object's bytes; raises ``FetchError`` with the reason."""
-
-    def write(self, path: str, content: bytes) -> None:
-        """Put an object whole or not at all, making folders as needed; raises ``OutputError``."""
-
-    def publish(self, staged: str, final: str) -> None:
-        """Make a staged folder visible under its final name, all of it at one moment."""
-
-    def exists(self, path: str) -> bool:
-        """Whether an object or a folder is there."""
-
-    def remove(self, path: str) -> None:
-        """Remove an object, or a folder with all in it; nothing happens if it is not there."""
+from mirabelle.storage.base import Entry, Version
+from mirabelle.storage.options import S3Options
+from mirabelle.storage.paths import local_path
 
 
 class DiskStore:
     """A folder on a disk that driver and workers share."""
+
+    # The system reads ahead by itself.
+    reads_at_once = 1
+    # Made of time and size: a copy that kept both may still differ.
+    etags_tell_content = False
+
+    def resolved(self) -> S3Options:
+        """A disk needs none."""
+        return S3Options()
+
+    def check(self, path: str) -> None:
+        """Nothing to ask before the walk."""
 
     def walk(self, root: str) -> Iterator[Entry]:
         """Every file below ``root``; symbolic links to files count, links to folders are followed once."""
@@ -82,8 +54,8 @@ class DiskStore:
                 else:
                     yield _entry(entry)
 
-    def read(self, path: str, max_bytes: int) -> bytes:
-        """The file's bytes.
+    def read(self, path: str, max_bytes: int, etag: str | None = None) -> bytes:
+        """The file's bytes, whatever its ``etag`` is by now: the next listing sees the change.
 
         Raises:
             FetchError: ``missing``, ``denied``, ``too_many_bytes`` or ``unreadable``.
@@ -105,6 +77,25 @@ class DiskStore:
             raise FetchError(RejectCode.TOO_MANY_BYTES, f"more than decode.max_bytes, {max_bytes:,}")
         return content
 
+    def open(self, path: str) -> BinaryIO:
+        """The file, opened."""
+        try:
+            return open(path, "rb")
+        except OSError as error:
+            raise FetchError(RejectCode.UNREADABLE, f"{path}: {error.strerror}") from error
+
+    def upload(self, local: str, path: str) -> None:
+        """Copy a file whole or not at all."""
+        beside = f"{path}.{os.getpid()}.partial"
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            shutil.copyfile(local, beside)
+            os.replace(beside, path)
+        except OSError as error:
+            with suppress(OSError):
+                os.unlink(beside)
+            raise _cannot_write(path, error) from error
+
     def write(self, path: str, content: bytes) -> None:
         """Put a file whole or not at all."""
         beside = f"{path}.{os.getpid()}.partial"
@@ -119,13 +110,12 @@ class DiskStore:
         except OSError as error:
             with suppress(OSError):
                 os.unlink(beside)
-            raise OutputError(
-                f"cannot write {path}: {error.strerror}; make room or mend the permissions, and run again:"
-                " what was finished is kept"
-            ) from error
+            raise _cannot_write(path, error) from error
 
-    def publish(self, staged: str, final: str) -> None:
+    def publish(self, staged: str, final: str, names: Sequence[str]) -> None:
         """One rename: a reader sees the whole folder or none of it."""
+        if not os.path.isdir(staged) and os.path.isdir(final):
+            return
         try:
             os.makedirs(os.path.dirname(final), exist_ok=True)
             os.rename(staged, final)
@@ -143,40 +133,51 @@ class DiskStore:
         else:
             Path(path).unlink(missing_ok=True)
 
+    def read_version(self, path: str) -> tuple[bytes, Version, float] | None:
+        """A small file; its inode and time are its version, for it is only ever replaced."""
+        try:
+            with open(path, "rb") as file:
+                status = os.fstat(file.fileno())
+                return file.read(), _version(status), time.time() - status.st_mtime
+        except FileNotFoundError:
+            return None
 
-def open_store(uri: str) -> Store:
-    """The store that keeps ``uri``.
+    def put_if(self, path: str, content: bytes, version: Version | None) -> Version | None:
+        """Write a file only if it still has ``version``.
 
-    Raises:
-        OutputError: for a scheme that no store here serves.
-    """
-    scheme, separator, _ = uri.partition("://")
-    if separator and scheme != "file" and scheme.isalnum():
-        raise OutputError(f"{uri}: only folders are served so far, not {scheme}://; give a path on a disk")
-    return DiskStore()
+        Creating is one atomic link. Replacing is a look and a rename, so two that replace at the very same moment
+        can both think they did; the next look tells them.
+        """
+        beside = f"{path}.{os.getpid()}.partial"
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(beside, "wb") as file:
+                file.write(content)
+                file.flush()
+                status = os.fstat(file.fileno())
+            if version is None:
+                os.link(beside, path)
+                os.unlink(beside)
+            elif _version_at(path) == version:
+                os.replace(beside, path)
+            else:
+                os.unlink(beside)
+                return None
+        except FileExistsError:
+            os.unlink(beside)
+            return None
+        except OSError as error:
+            with suppress(OSError):
+                os.unlink(beside)
+            raise _cannot_write(path, error) from error
+        return _version(status)
 
 
-def absolute(uri: str) -> str:
-    """A whole path on the disk, so that runs from other folders name the same images alike."""
-    open_store(uri)
-    return os.path.abspath(os.path.expanduser(local_path(uri)))
-
-
-def local_path(uri: str) -> str:
-    """A path without ``file:``; Spark's own columns of paths have it, with one slash or three."""
-    if not uri.startswith("file:"):
-        return uri
-    return "/" + uri.removeprefix("file:").lstrip("/")
-
-
-def spark_uri(path: str) -> str:
-    """A whole path for Spark, whose default file system may be another than the disk."""
-    return f"file://{path}"
-
-
-def join(*parts: str) -> str:
-    """Parts of a path with one slash between them."""
-    return "/".join(part.rstrip("/") if i < len(parts) - 1 else part for i, part in enumerate(parts))
+def _cannot_write(path: str, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write {path}: {error.strerror}; make room or mend the permissions, and run again:"
+        " what was finished is kept"
+    )
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -203,3 +204,14 @@ def _why_no_file(path: str) -> tuple[RejectCode, str]:
     if os.path.islink(path):
         return RejectCode.MISSING, f"a link to {os.readlink(path)}, which is not there"
     return RejectCode.MISSING, "listed, and gone before it was read"
+
+
+def _version(status: os.stat_result) -> Version:
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}"
+
+
+def _version_at(path: str) -> Version | None:
+    try:
+        return _version(os.stat(path))
+    except FileNotFoundError:
+        return None

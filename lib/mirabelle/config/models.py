@@ -1,24 +1,14 @@
-"""The configuration: every key, its meaning, its default; and how a run's own is put together.
-
-YAML file, then environment (``MIRABELLE_IMAGES__ROOT``), then ``--set images.root=...``: later wins. Validated wholly,
-with every mistake reported at once, before anything heavy starts. Driver only; reads the one YAML file it is given.
-"""
+"""Every key of the configuration, its meaning and its default. Touches nothing."""
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from mirabelle.errors import ConfigError
-
-ENVIRONMENT_PREFIX = "MIRABELLE_"
 SECTIONS = (
     "images",
     "labels",
@@ -31,6 +21,7 @@ SECTIONS = (
     "limits",
     "report",
     "spark",
+    "s3",
 )
 SECRET_WORDS = ("secret", "password", "passwd", "token", "credential", "access.key", "accesskey", "access_key")
 
@@ -62,7 +53,15 @@ class _Section(BaseModel):
 class Images(_Section):
     """Which pictures, and what their paths tell."""
 
-    root: str = Field(min_length=1, description="Folder of pictures, of any depth. Relative to where you run.")
+    root: str = Field(
+        "", description="Folder of pictures, of any depth, or s3://bucket/prefix. Needed unless a manifest is given."
+    )
+    manifest: str | None = Field(
+        None,
+        description="Instead of listing the root: a Parquet or CSV file, or a folder of Parquet files, with a column"
+        " path and, if you like, size_bytes, modified, etag and labels; or the manifest.json of an S3 Inventory."
+        " Paths are whole, or below the root.",
+    )
     layout: str | None = Field(
         None,
         description="Template that reads labels from the path below the root: `{split}/{label}/{name}`. Each field is"
@@ -132,8 +131,12 @@ class Engine(_Section):
 class Extract(_Section):
     """How the work is cut."""
 
-    chunk_images: int = Field(2048, ge=1, description="Pictures in a chunk: what a killed run can lose at most.")
-    task_images: int = Field(128, ge=1, description="Pictures in a Spark task, at most; a task writes one file.")
+    chunk_seconds: float = Field(
+        120, gt=0, description="Work under way at any time, in seconds: about what a killed run loses."
+    )
+    chunk_images: int = Field(200_000, ge=1, description="Pictures in a chunk, at most, however fast they go.")
+    task_images: int = Field(256, ge=1, description="Pictures in a Spark task, at most; a task writes one file.")
+    full: bool = Field(False, description="Embed every picture again, whatever was done before; --full says the same.")
 
 
 class Reduce(_Section):
@@ -196,6 +199,24 @@ class Report(_Section):
     queries: int = Field(6, ge=0, le=50, description="Pictures whose nearest neighbours are shown.")
 
 
+class S3(_Section):
+    """How buckets are reached. AWS's own environment variables and files come first; credentials only from there."""
+
+    endpoint: str | None = Field(
+        None, pattern=r"^https?://[^/@\s]+$", description="Of a store other than AWS: http://host:9000."
+    )
+    region: str | None = Field(None, description="Of the buckets. Default: us-east-1.")
+    path_style: bool | None = Field(
+        None, description="Put the bucket into the path, not into the host's name. Default: as the endpoint suggests."
+    )
+    profile: str | None = Field(None, description="Profile of AWS's files, where AWS_PROFILE names none.")
+    anonymous: Patterns = Field((), description="Buckets to read without credentials; `*` for all.")
+    requester_pays: bool = Field(False, description="Accept the costs of reading buckets that ask for it.")
+    reads_at_once: int = Field(16, ge=1, le=256, description="Objects each worker reads at the same time.")
+    attempts: int = Field(10, ge=1, description="For each request: throttling, resets and the like are tried again.")
+    timeout_seconds: float = Field(30, gt=0, description="For one attempt, so that a stalled read ends.")
+
+
 class Config(_Section):
     """A whole configuration, validated and frozen."""
 
@@ -209,8 +230,9 @@ class Config(_Section):
     classify: Classify = Classify()
     limits: Limits = Limits()
     report: Report = Report()
-    output: str = Field(min_length=1, description="Folder for everything a run makes.")
-    cache: str = Field("~/.cache/mirabelle", description="Folder for weights and converted networks.")
+    s3: S3 = S3()
+    output: str = Field(min_length=1, description="Folder for everything a run makes, or s3://bucket/prefix.")
+    cache: str = Field("~/.cache/mirabelle", description="Folder on the driver for weights and converted networks.")
     spark: dict[str, str | int | float | bool] = Field(
         default_factory=dict,
         description="Spark properties, `spark.driver.memory: 4g`. What spark-submit was told wins over them, and the"
@@ -228,42 +250,8 @@ class Config(_Section):
     def masked(self) -> dict[str, Any]:
         """As plain values for the manifest, with anything that looks like a secret replaced by ``***``."""
         dumped = self.model_dump(mode="json")
-        dumped["spark"] = {k: "***" if _is_secret(k) or _is_secret(str(v)) else v for k, v in dumped["spark"].items()}
+        dumped["spark"] = {k: "***" if is_secret(k) or is_secret(str(v)) else v for k, v in dumped["spark"].items()}
         return dumped
-
-
-def load(file: str | Path | None, settings: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Config:
-    """Put a configuration together and validate it.
-
-    Args:
-        file: YAML, or None for defaults alone.
-        settings: ``key=value`` strings, the values in YAML (``reduce.components=19``).
-        environment: variables that start with ``MIRABELLE_``; default: the process's own.
-
-    Raises:
-        ConfigError: with every mistake that was found.
-    """
-    environment = os.environ if environment is None else environment
-    problems: list[str] = []
-    merged = _read_yaml(file) if file is not None else {}
-    for name, text in sorted(environment.items()):
-        if name.startswith(ENVIRONMENT_PREFIX):
-            key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
-            _put(merged, key, text, f"environment variable {name}", problems)
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            problems.append(f"--set {setting}: write it as key=value, for instance --set reduce.components=19")
-        else:
-            # The value may be a secret: name the key alone.
-            _put(merged, key.strip(), text, f"--set {key.strip()}", problems)
-    try:
-        config = Config.model_validate(merged)
-    except ValidationError as error:
-        raise ConfigError(*problems, *_sentences(error)) from None
-    if problems:
-        raise ConfigError(*problems)
-    return config
 
 
 def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
@@ -272,84 +260,8 @@ def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[st
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from keys(field.annotation, f"{prefix}{name}.")
             continue
-        default = "required" if field.is_required() else _yaml_inline(field.get_default(call_default_factory=True))
+        default = "required" if field.is_required() else yaml_inline(field.get_default(call_default_factory=True))
         yield f"{prefix}{name}", _type_name(field.annotation), default, field.description or ""
-
-
-def _read_yaml(file: str | Path) -> dict[str, Any]:
-    path = Path(file)
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the configuration {path}: {error.strerror}; give another with --config"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not YAML: {reason}") from error
-    if loaded is None:
-        return {}
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"{path} should hold keys such as `images:` and `output:`, not a {type(loaded).__name__}")
-    tree: dict[str, Any] = {}
-    for key, value in loaded.items():
-        *sections, last = str(key).split(".")
-        below = tree
-        for section in sections:
-            # `images.root: x` at the top means what it says.
-            below = below.setdefault(section, {})
-        # A section whose every line is commented out is empty, not nothing.
-        below[last] = {} if value is None and last in SECTIONS else value
-    return tree
-
-
-def _put(tree: dict[str, Any], key: str, text: str, origin: str, problems: list[str]) -> None:
-    """Set a dotted key to the YAML value of ``text``, changing ``tree``."""
-    kind = "str" if key.startswith("spark.") else next((kind for name, kind, *_ in keys() if name == key), "")
-    value: Any
-    if text[:1] not in ("'", '"') and ((kind == "str" and text != "null") or (kind == "colour" and text[:1] == "#")):
-        # As typed: a template such as {label}/{name} would be a mapping in YAML, and #ffffff a comment.
-        value = text
-    else:
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            if not kind.startswith("tuple[str"):
-                problems.append(f"{origin}: the value is not YAML; put quotes round it")
-                return
-            # A single pattern such as *.jpg, which YAML takes for an alias.
-            value = text
-    *sections, last = key.split(".")
-    for section in sections:
-        below = tree.setdefault(section, {})
-        if not isinstance(below, dict):
-            below = tree[section] = {}
-        tree = below
-    tree[last] = value
-
-
-def _sentences(error: ValidationError) -> list[str]:
-    """pydantic's findings in our words, one a mistake; an unknown key names the nearest one."""
-    known = [name for name, *_ in keys()]
-    sections = sorted({name.split(".")[0] for name in known})
-    sentences = []
-    for finding in error.errors(include_url=False):
-        key = ".".join(str(part) for part in finding["loc"])
-        kind = finding["type"]
-        if kind == "extra_forbidden":
-            candidates = known if "." in key else [*sections, *known]
-            nearest = difflib.get_close_matches(key, candidates, n=1, cutoff=0.5)
-            near = f"; did you mean {nearest[0]}?" if nearest else "; `mirabelle config --explain` lists every key"
-            sentences.append(f"unknown key {key}{near}")
-        elif kind == "missing":
-            inside = [k for k in known if k.startswith(f"{key}.")]
-            wanted = "images.root" if inside else key
-            sentences.append(f"{wanted} is not set; put it into the file, or give --set {wanted}=...")
-        else:
-            shown = "***" if _is_secret(key) else _yaml_inline(finding["input"])[:80]
-            reason = finding["msg"].removeprefix("Value error, ")
-            sentences.append(f"{key}: {reason[0].lower()}{reason[1:]} (it is {shown})")
-    return sentences
 
 
 def _dotted(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -361,11 +273,13 @@ def _dotted(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _is_secret(key: str) -> bool:
+def is_secret(key: str) -> bool:
+    """Whether a name sounds like that of a secret."""
     return any(word in key.lower() for word in SECRET_WORDS)
 
 
-def _yaml_inline(value: Any) -> str:
+def yaml_inline(value: Any) -> str:
+    """A value as one line of YAML."""
     if isinstance(value, tuple):
         value = list(value)
     return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("...").strip()

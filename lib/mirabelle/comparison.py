@@ -1,0 +1,189 @@
+"""What a run has to do: the listing beside what the table has. [scratch folder; driver only]
+
+The joins are DuckDB's, so that neither side need fit into memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mirabelle import schema
+from mirabelle.database import column, copy_to, open_database, quoted
+from mirabelle.decode import DecodeOptions
+from mirabelle.errors import Stage
+from mirabelle.features import FeatureTable, reject_policy
+from mirabelle.listing import Listing
+
+STATUS = "_status"
+# Twins of one picture in a row, at most: they go to one task.
+MOST_TWINS = 4096
+READ_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a run has to do.
+
+    Attributes:
+        new: images never embedded with this embedding.
+        changed: embedded, and another content or label since.
+        unchanged: done, embedded or rejected.
+        still_rejected: how many of the unchanged are rejects.
+        gone: paths that the table has and the listing has not.
+        todo: Parquet file on this machine's disk of the new and the changed: the listing's columns, ``STATUS``, and
+            ``schema.REUSE_COLUMNS``. Pictures of the same content stand together.
+        extra_labels: further label columns in it.
+    """
+
+    new: int
+    changed: int
+    unchanged: int
+    still_rejected: int
+    gone: int
+    todo: str
+    extra_labels: tuple[str, ...]
+
+    @property
+    def to_do(self) -> int:
+        """Rows in ``todo``."""
+        return self.new + self.changed
+
+    def take(self) -> Work:
+        """The rows of ``todo``, to be taken from the front."""
+        return Work(self)
+
+
+class Work:
+    """The rows a run has to do, read from the file as they are wanted."""
+
+    def __init__(self, difference: Difference) -> None:
+        self._columns = [*schema.listing_schema(difference.extra_labels).names, STATUS, *schema.REUSE_COLUMNS]
+        self._listing = schema.listing_schema(difference.extra_labels)
+        self._batches = self._read(difference.todo)
+        self._waiting: list[pa.Table] = []
+
+    def next(self, rows: int) -> pa.Table | None:
+        """The next rows, a few more than asked for where twins would be parted; None at the end."""
+        have = sum(map(len, self._waiting))
+        while have < rows + MOST_TWINS and (batch := next(self._batches, None)) is not None:
+            self._waiting.append(batch)
+            have += len(batch)
+        if not have:
+            return None
+        table = pa.concat_tables(self._waiting)
+        end = min(rows, have)
+        twins = table[schema.TWIN].slice(end, MOST_TWINS).to_pylist()
+        end += next((i for i, twin in enumerate(twins) if not twin), len(twins))
+        self._waiting = [table.slice(end)] if end < have else []
+        # A copy of the few, so that the many are not kept alive by it.
+        return table.slice(0, end).combine_chunks()
+
+    def _read(self, file: str) -> Iterator[pa.Table]:
+        for batch in pq.ParquetFile(file).iter_batches(READ_ROWS):
+            table = pa.Table.from_batches([batch]).select(self._columns)
+            for i, wanted in enumerate(self._listing):
+                table = table.set_column(i, wanted, table.column(i).cast(wanted.type))
+            yield table
+
+
+def compare(
+    table: FeatureTable, listing: Listing, limits: DecodeOptions, scratch: str, full: bool = False
+) -> Difference:
+    """What of ``listing`` is new, changed or done, by path, etag, size and labels.
+
+    A reject counts as done while the file is the same and the decoder's limits are; what could not be fetched or run is
+    always tried again. A picture of a content that the table has features of, under whatever path, takes those.
+
+    Args:
+        table: one embedding's.
+        listing: of the run.
+        limits: the decoder's options.
+        scratch: folder for files.
+        full: take all images for new or changed, and none of the table's features.
+    """
+    names = {name: os.path.join(scratch, f"{name}.parquet") for name in ("done", "rejected", "todo")}
+    columns = schema.listing_schema(listing.extra_labels).names
+    table.write_rows("features", columns, names["done"])
+    rejects = [schema.PATH, schema.STAGE, schema.SIZE_BYTES, schema.ETAG]
+    table.write_rows("rejects", rejects, names["rejected"], reject_policy(limits))
+    newest = "qualify row_number() over (partition by path order by run desc) = 1"
+    same = "l.etag = d.etag and l.size_bytes is not distinct from d.size_bytes"
+    labels = " and ".join(
+        f"l.{column(name)} is not distinct from d.{column(name)}" for name in columns if name not in _FACTS
+    )
+    is_content = "l.etag not like '~%'" if listing.etags_tell_content else "false"
+    with open_database(scratch) as database:
+        database.execute(f"create view l as select * from {quoted(listing.file)}")
+        database.execute(f"create view d as select * from {quoted(names['done'])} {newest}")
+        decoding = f"where stage = {quoted(str(Stage.DECODE))}"
+        database.execute(
+            f"create view r as select * from (select * from {quoted(names['rejected'])} {newest}) {decoding}"
+        )
+        content = "select etag, size_bytes, min_by(file, path) as file, min(path) as path from d group by all"
+        database.execute(f"create view c as {content}")
+        status = f"""case
+            when d.path is null and (r.path is null or {full}) then 'new'
+            when {full} then 'changed'
+            when d.path is not null and {same} and {labels} then 'unchanged'
+            when r.path is not null then 'rejected'
+            else 'changed' end"""
+        carried = f"d.path is not null and {same} and not {full}"
+        elsewhere = f"c.etag = l.etag and c.size_bytes = l.size_bytes and {is_content} and not {full}"
+        database.execute(
+            f"""create view w as select l.*, {status} as {STATUS},
+            case when {carried} then d.file else c.file end as {schema.CARRY_FILE},
+            case when {carried} then d.path else c.path end as {schema.CARRY_PATH},
+            case when {is_content} then l.etag || '-' || coalesce(l.size_bytes, -1) else l.path end as content
+            from l left join d on l.path = d.path
+            left join r on l.path = r.path and l.etag = r.etag and l.size_bytes is not distinct from r.size_bytes
+            left join c on {elsewhere}"""
+        )
+        copy_to(
+            database,
+            f"""select * exclude (content, place, leader),
+            place % {MOST_TWINS} != 0 as {schema.TWIN} from (
+                select *, row_number() over (partition by content order by path) - 1 as place,
+                min(path) over (partition by content) as leader
+                from w where {STATUS} in ('new', 'changed')
+            ) order by leader, place""",
+            names["todo"],
+        )
+        counted = dict(database.execute(f"select {STATUS}, count(*) from w group by 1").fetchall())
+        gone = database.execute("select count(*) from d anti join l on d.path = l.path").fetchall()[0][0]
+    rejected = counted.get("rejected", 0)
+    return Difference(
+        counted.get("new", 0),
+        counted.get("changed", 0),
+        counted.get("unchanged", 0) + rejected,
+        rejected,
+        int(gone),
+        names["todo"],
+        listing.extra_labels,
+    )
+
+
+def current_rejects(table: FeatureTable, scratch: str) -> pa.Table:
+    """Every committed reject, the newest row of each path, less the paths that got features later."""
+    names = {name: os.path.join(scratch, f"{name}-now.parquet") for name in ("done", "rejected")}
+    table.write_rows("features", [schema.PATH], names["done"])
+    table.write_rows("rejects", schema.rejects_schema({}).names, names["rejected"])
+    columns = ", ".join(schema.rejects_schema({}).names)
+    found = os.path.join(scratch, "rejects-now.parquet")
+    with open_database(scratch) as database:
+        copy_to(
+            database,
+            f"""select {columns}, r.run from {quoted(names["rejected"])} r
+            left join (select path as embedded, max(run) as since from {quoted(names["done"])} group by 1)
+            on path = embedded where since is null or since < r.run
+            qualify row_number() over (partition by path order by r.run desc) = 1 order by path""",
+            found,
+        )
+    return pq.read_table(found)
+
+
+_FACTS = (schema.PATH, schema.SIZE_BYTES, schema.MODIFIED, schema.ETAG)

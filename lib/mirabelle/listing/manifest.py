@@ -1,0 +1,307 @@
+"""A listing that somebody else made: Parquet or CSV of paths, or an S3 Inventory. [Store]
+
+This is how very many pictures start without being listed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import unquote_plus
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from mirabelle import schema
+from mirabelle.errors import FetchError, ListingError
+from mirabelle.listing.labels import check_label_columns
+from mirabelle.listing.layout import compile_layout, compile_patterns
+from mirabelle.listing.rows import Listing, PathLabels, write_listing
+from mirabelle.storage import Store, is_s3, join
+
+BATCH_ROWS = 50_000
+CSV_BLOCK_BYTES = 2**23
+HEADER_BYTES = 2**16
+# Names that others give these columns: S3 Inventory in CSV and in Parquet, pandas users, img2dataset.
+KNOWN = {
+    schema.PATH: ("path", "uri", "file_name", "filename", "file", "image", "key", "Key"),
+    schema.SIZE_BYTES: ("size_bytes", "size", "Size"),
+    schema.MODIFIED: ("modified", "last_modified", "last_modified_date", "LastModifiedDate"),
+    schema.ETAG: ("etag", "e_tag", "ETag"),
+}
+BUCKET = ("bucket", "Bucket")
+LATEST, DELETED = ("is_latest", "IsLatest"), ("is_delete_marker", "IsDeleteMarker")
+# Fields of an inventory that say nothing of a picture.
+INVENTORY = frozenset(
+    name
+    for pair in (
+        ("version_id", "VersionId"),
+        ("storage_class", "StorageClass"),
+        ("is_multipart_uploaded", "IsMultipartUploaded"),
+        ("replication_status", "ReplicationStatus"),
+        ("encryption_status", "EncryptionStatus"),
+        ("object_lock_retain_until_date", "ObjectLockRetainUntilDate"),
+        ("object_lock_mode", "ObjectLockMode"),
+        ("object_lock_legal_hold_status", "ObjectLockLegalHoldStatus"),
+        ("intelligent_tiering_access_tier", "IntelligentTieringAccessTier"),
+        ("bucket_key_status", "BucketKeyStatus"),
+        ("checksum_algorithm", "ChecksumAlgorithm"),
+        ("object_access_control_list", "ObjectAccessControlList"),
+        ("object_owner", "ObjectOwner"),
+    )
+    for name in pair
+)
+
+
+def read_manifest(
+    store: Store,
+    path: str,
+    root: str,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    layout: str | None = None,
+    *,
+    label: str = schema.LABEL,
+    split: str = schema.SPLIT,
+    scratch: str,
+) -> Listing:
+    """Read a manifest instead of listing.
+
+    Args:
+        store: where the manifest is.
+        path: of a Parquet or CSV file, a folder of Parquet files, or an S3 Inventory's ``manifest.json``.
+        root: what paths that are not whole are below of; labels are read from what comes after it. May be empty.
+        include: patterns as in .gitignore, against the path below the root.
+        exclude: likewise.
+        layout: template that reads labels from the path below the root.
+        label: column that becomes ``label``.
+        split: column that becomes ``split``.
+        scratch: folder for the listing's file.
+
+    Raises:
+        ListingError: it cannot be read, has no paths, or none that fits.
+    """
+    labels = PathLabels(compile_layout(layout) if layout else None, layout)
+    is_wanted = compile_patterns(include, exclude)
+    files = _Files(store, path)
+    names = {label: schema.LABEL, split: schema.SPLIT}
+    told: dict[str, str] = {}
+    for name in files.labels:
+        told[name] = names.get(name, name)
+    check_label_columns(path, told)
+    extra = [*labels.extra, *(n for n in told.values() if n not in (schema.LABEL, schema.SPLIT, *labels.extra))]
+    target = schema.listing_schema(extra)
+    base = root or path.rpartition("/")[0]
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in files.batches():
+            paths = _whole(files.paths(batch), base)
+            below = _below(paths.to_pylist(), root)
+            keep = pa.array([p is not None and is_wanted(p) for p in below], pa.bool_())
+            keep = pc.and_(keep, files.current(batch))
+            rows = batch.filter(keep)
+            kept = [p for p, wanted in zip(below, keep.to_pylist(), strict=True) if wanted and p is not None]
+            made: dict[str, Any] = {n: pa.array(v, pa.string()) for n, v in labels.read(kept).items()}
+            made |= {told[name]: rows.column(name).cast(pa.string()) for name in told}
+            made |= files.facts(rows) | {schema.PATH: paths.filter(keep)}
+            nothing = len(kept)
+            yield pa.record_batch(
+                [made[f.name] if f.name in made else pa.nulls(nothing, f.type) for f in target], schema=target
+            )
+
+    try:
+        found = write_listing(
+            batches(),
+            extra,
+            scratch,
+            etags_tell_content=files.has_etags,
+            says_labels=bool(layout or told),
+            is_walk=False,
+        )
+    except pa.ArrowException as error:
+        raise ListingError(f"images.manifest {path}: {str(error).splitlines()[0]}; mend that row or column") from error
+    if not found.rows:
+        raise ListingError(
+            f"no row of images.manifest {path} fits images.root, images.include {list(include)} and not"
+            f" images.exclude {list(exclude)}"
+        )
+    labels.check(path)
+    return found
+
+
+class _Files:
+    """The files of a manifest, of one form or another, as batches of equal columns."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        self._store, self._path = store, path
+        self._header: list[str] | None = None
+        self._is_inventory_csv = False
+        self._names = self._find()
+        first = next(self.batches(), None)
+        if first is None:
+            raise ListingError(f"images.manifest {path} has no rows")
+        columns = first.schema.names
+        self._columns = {known: next((n for n in names if n in columns), None) for known, names in KNOWN.items()}
+        self._bucket = next((n for n in BUCKET if n in columns), None)
+        self._latest = next((n for n in LATEST if n in columns), None)
+        self._deleted = next((n for n in DELETED if n in columns), None)
+        if self._columns[schema.PATH] is None:
+            raise ListingError(
+                f"images.manifest {path} has no column {' or '.join(KNOWN[schema.PATH][:5])}; it has {columns}"
+            )
+        used = {*self._columns.values(), self._bucket, self._latest, self._deleted, *INVENTORY}
+        self.labels = [name for name in columns if name not in used]
+        self.has_etags = self._columns[schema.ETAG] is not None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows as they are written."""
+        for name in self._names:
+            try:
+                yield from self._read(name)
+            except FetchError as error:
+                raise ListingError(f"cannot read images.manifest {name}: {error}") from error
+            except OSError as error:
+                raise ListingError(f"cannot read images.manifest {name}: {error.strerror or error}") from error
+            except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+                reason = str(error).splitlines()[0]
+                raise ListingError(f"images.manifest {name} is neither CSV nor Parquet: {reason}") from error
+
+    def paths(self, batch: pa.RecordBatch) -> pa.Array:
+        """The column of paths, with the bucket in front where another column has it."""
+        paths = batch.column(self._columns[schema.PATH]).cast(pa.string())
+        if self._is_inventory_csv:
+            paths = pa.array([unquote_plus(key) if key is not None else None for key in paths.to_pylist()], pa.string())
+        if self._bucket is None:
+            return paths
+        return pc.binary_join_element_wise("s3:/", batch.column(self._bucket).cast(pa.string()), paths, "/")
+
+    def current(self, batch: pa.RecordBatch) -> pa.Array:
+        """Which rows are of objects that are there now, in an inventory of all versions."""
+        keep = pa.array([True] * batch.num_rows, pa.bool_())
+        if self._latest is not None:
+            keep = pc.and_(keep, pc.fill_null(batch.column(self._latest).cast(pa.bool_()), True))
+        if self._deleted is not None:
+            keep = pc.and_(keep, pc.invert(pc.fill_null(batch.column(self._deleted).cast(pa.bool_()), False)))
+        return keep
+
+    def facts(self, rows: pa.RecordBatch) -> dict[str, pa.Array]:
+        """Size, time and etag; an etag is made of the other two where none is told."""
+
+        def told(name: str, kind: pa.DataType) -> pa.Array:
+            found = self._columns[name]
+            return rows.column(found).cast(kind) if found else pa.nulls(rows.num_rows, kind)
+
+        modified = told(schema.MODIFIED, schema.listing_schema().field(schema.MODIFIED).type)
+        size = told(schema.SIZE_BYTES, pa.int64())
+        etag = pc.utf8_trim(told(schema.ETAG, pa.string()), '"')
+        parts = (pc.fill_null(column.cast(pa.int64()).cast(pa.string()), "") for column in (modified, size))
+        # The mark in front tells it from one that stands for content.
+        made = pc.binary_join_element_wise("~", *parts, "-")
+        return {schema.SIZE_BYTES: size, schema.MODIFIED: modified, schema.ETAG: pc.coalesce(etag, made)}
+
+    def _find(self) -> list[str]:
+        path = self._path
+        if path.endswith(".json"):
+            return self._find_inventory()
+        if path.endswith((".parquet", ".csv", ".csv.gz")):
+            return [path]
+        below = (
+            sorted(e.path for e in self._store.walk(path) if e.path.endswith(".parquet")) if self._is_folder() else []
+        )
+        return below or [path]
+
+    def _is_folder(self) -> bool:
+        try:
+            return next(iter(self._store.walk(self._path)), None) is not None
+        except ListingError:
+            return False
+
+    def _find_inventory(self) -> list[str]:
+        """Data files of an S3 Inventory, whose ``manifest.json`` names them by key in its own bucket."""
+        try:
+            facts = json.loads(self._store.read(self._path, 2**26))
+            keys = [file["key"] for file in facts["files"]]
+            if facts["fileFormat"] == "CSV":
+                self._header = [name.strip() for name in facts["fileSchema"].split(",")]
+                self._is_inventory_csv = True
+            elif facts["fileFormat"] != "Parquet":
+                raise ListingError(
+                    f"images.manifest {self._path} is an inventory in {facts['fileFormat']}; have it made as CSV or"
+                    " Parquet"
+                )
+            bucket = str(facts["destinationBucket"]).removeprefix("arn:aws:s3:::")
+        except FetchError as error:
+            raise ListingError(f"cannot read images.manifest {self._path}: {error}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ListingError(f"images.manifest {self._path} is no S3 Inventory manifest: {error}") from error
+        if is_s3(self._path):
+            return [f"s3://{bucket}/{key}" for key in keys]
+        # A copy on a disk: the data files lie below one of its folders, as their keys say, or beside it.
+        folder = self._path.rpartition("/")[0]
+        return [next((p for p in _up(folder, key) if self._store.exists(p)), join(folder, key)) for key in keys]
+
+    def _read(self, name: str) -> Iterator[pa.RecordBatch]:
+        with self._store.open(name) as file:
+            magic = file.read(4)
+            file.seek(0)
+            if magic == b"PAR1":
+                yield from pq.ParquetFile(file).iter_batches(BATCH_ROWS)
+                return
+            stream = pa.PythonFile(file, mode="r")
+            if magic[:2] == b"\x1f\x8b":
+                stream = pa.CompressedInputStream(stream, "gzip")
+            header = self._header or _read_header(self._store, name, magic[:2] == b"\x1f\x8b")
+            yield from pyarrow.csv.open_csv(
+                stream,
+                read_options=pyarrow.csv.ReadOptions(
+                    block_size=CSV_BLOCK_BYTES, column_names=header, skip_rows=0 if self._header else 1
+                ),
+                # As text: a label may be 007, or NA for Namibia.
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types={column: pa.string() for column in header},
+                    strings_can_be_null=True,
+                    null_values=[""],
+                ),
+            )
+
+
+def _read_header(store: Store, name: str, is_gzip: bool) -> list[str]:
+    with store.open(name) as file:
+        stream = pa.PythonFile(file, mode="r")
+        start = (pa.CompressedInputStream(stream, "gzip") if is_gzip else stream).read(HEADER_BYTES)
+    line = next(csv.reader(io.StringIO(start.decode("utf-8-sig"))), None)
+    if not line:
+        raise ListingError(f"images.manifest {name} has no rows")
+    return line
+
+
+def _up(folder: str, key: str) -> Iterator[str]:
+    name = key.rpartition("/")[2]
+    yield from (join(folder, name), join(folder, "data", name))
+    while folder:
+        yield join(folder, key)
+        folder = folder.rpartition("/")[0]
+
+
+def _whole(paths: pa.Array, base: str) -> pa.Array:
+    """Whole paths: those that are not are below ``base``; ``s3a:`` is ``s3:``."""
+    paths = pc.replace_substring_regex(paths, r"^s3[an]://", "s3://")
+    paths = pc.replace_substring_regex(paths, r"^file:/+", "/")
+    is_whole = pc.match_substring_regex(paths, r"^(/|[a-z0-9]+://)")
+    return pc.if_else(is_whole, paths, pc.binary_join_element_wise(base.rstrip("/"), paths, "/"))
+
+
+def _below(paths: Sequence[str | None], root: str) -> list[str | None]:
+    """Paths as patterns and templates see them: below the root, or without scheme and bucket; None: not there."""
+    if root:
+        start = f"{root.rstrip('/')}/"
+        return [path[len(start) :] if path is not None and path.startswith(start) else None for path in paths]
+    return [
+        None if path is None else path.partition("://")[2].partition("/")[2] if "://" in path else path.lstrip("/")
+        for path in paths
+    ]

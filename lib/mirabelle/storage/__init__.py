@@ -1,0 +1,25 @@
+"""Where bytes are kept: the ``Store`` protocol, a store for folders and one for buckets. [disk, object store]
+
+Driver and executors. ``open_store`` takes any path that a user may type; nothing else knows which store serves it.
+"""
+
+from mirabelle.storage.base import Entry, Store, Version
+from mirabelle.storage.disk import DiskStore
+from mirabelle.storage.opening import open_store
+from mirabelle.storage.options import S3Options
+from mirabelle.storage.paths import absolute, is_s3, join, local_path, spark_uri, split_s3
+
+__all__ = [
+    "DiskStore",
+    "Entry",
+    "S3Options",
+    "Store",
+    "Version",
+    "absolute",
+    "is_s3",
+    "join",
+    "local_path",
+    "open_store",
+    "spark_uri",
+    "split_s3",
+]
