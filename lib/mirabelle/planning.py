@@ -37,7 +37,9 @@ class Pace:
 
     def chunk_images(self) -> int:
         """Images for the next chunk."""
-        return min(self._most, max(self.FEWEST_A_SLOT * self._slots, round(self._speed * self._seconds)))
+        return min(
+            self._most, max(self.FEWEST_A_SLOT * self._slots, round(min(self._most, self._speed * self._seconds)))
+        )
 
 
 def plan_tasks(

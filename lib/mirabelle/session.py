@@ -16,7 +16,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mirabelle.config import is_secret
 from mirabelle.errors import PreflightError
 
 if TYPE_CHECKING:
@@ -52,6 +51,8 @@ def open_session(settings: Mapping[str, object]) -> Iterator[SparkSession]:
     try:
         from pyspark import SparkConf, SparkContext
         from pyspark.sql import SparkSession
+
+        from mirabelle.config import is_secret
     except ImportError as error:
         raise PreflightError(
             f"pyspark cannot be imported ({error}); install mirabelle[spark], or use spark-submit"

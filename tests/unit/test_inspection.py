@@ -121,7 +121,7 @@ def test_every_key_is_explained_with_its_meaning() -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        "images.root  (str; required)",
+        "images.root  (str; default '')",
         "output  (str; required)",
         "backbone.name  (str; default resnet50)",
         "backbone.pooling  (avg | max | flatten; default avg)",
@@ -186,8 +186,8 @@ def test_somebody_elses_folder_of_runs_is_no_output(content: str, tmp_path: Path
 
 
 def test_a_store_that_is_not_served_is_said() -> None:
-    with pytest.raises(OutputError, match="only folders are served so far, not s3://"):
-        inspection.show_output("s3://bucket/output")
+    with pytest.raises(OutputError, match="gs:// is not served"):
+        inspection.show_output("gs://bucket/output")
 
 
 def leave_runs(output: Path) -> tuple[RunLog, RunLog]:

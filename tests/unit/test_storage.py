@@ -48,11 +48,11 @@ def test_write_is_whole_or_nothing(tmp_path: Path) -> None:
 
 def test_publish_moves_a_whole_folder(tmp_path: Path) -> None:
     STORE.write(str(tmp_path / "staged" / "x"), b"1")
-    STORE.publish(str(tmp_path / "staged"), str(tmp_path / "deep" / "final"))
+    STORE.publish(str(tmp_path / "staged"), str(tmp_path / "deep" / "final"), ["x"])
     assert (tmp_path / "deep" / "final" / "x").read_bytes() == b"1"
     assert not STORE.exists(str(tmp_path / "staged"))
     with pytest.raises(OutputError, match="cannot move"):
-        STORE.publish(str(tmp_path / "staged"), str(tmp_path / "other"))
+        STORE.publish(str(tmp_path / "staged"), str(tmp_path / "other"), ["x"])
 
 
 def test_remove(tmp_path: Path) -> None:
@@ -72,5 +72,5 @@ def test_paths() -> None:
     assert join("a/", "b", "c/") == "a/b/c/"
     assert absolute("file:///x/../y") == "/y"
     assert absolute("~/x") == str(Path.home() / "x")
-    with pytest.raises(OutputError, match="not s3://; give a path on a disk"):
-        open_store("s3://bucket/key")
+    with pytest.raises(OutputError, match="gs:// is not served; give a path on a disk"):
+        open_store("gs://bucket/key")

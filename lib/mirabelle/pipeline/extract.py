@@ -315,9 +315,11 @@ def dry_run(config: Config, console: Console) -> None:
         console.say(f"{images.rows:,} images, {images.size_bytes / 2**20:,.1f} MiB, in {root}")
         with open_database(scratch) as database:
             for name in (schema.SPLIT, schema.LABEL):
-                query = f"select coalesce({name}, 'none'), count(*) from {quoted(images.file)} group by 1 order by 1"
+                query = f"select {name}, count(*) from {quoted(images.file)} group by 1 order by 1 nulls last"
                 counts = database.execute(query).fetchmany(LABELS_SHOWN)
-                console.say(f"{name}: " + ", ".join(f"{value} {n:,}" for value, n in counts))
+                console.say(
+                    f"{name}: " + ", ".join(f"{'none' if value is None else value} {n:,}" for value, n in counts)
+                )
         if config.engine.precision == "auto":
             precision = native_precisions()[-1] if config.engine.name == "openvino" else "float32"
         else:
