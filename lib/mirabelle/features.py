@@ -15,6 +15,7 @@ passed over by pandas and Spark, and no Parquet has one.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -34,6 +35,8 @@ STAGING = "_staging"
 KINDS = ("features", "rejects")
 MAX_MARKER_BYTES = 2**26
 FILES_AT_ONCE = 16
+# In the staging folder, or on a disk in the one that is about to be renamed.
+_STAGED_MARKER = re.compile(rf"(.*)/features(?:\.ready)?/{re.escape(MARKER)}", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -271,13 +274,12 @@ def recover(store: Store, output: str) -> int:
     staging = join(output, STAGING)
     if not store.exists(staging):
         return 0
-    markers = [e.path for e in store.walk(staging) if e.path.endswith(f"/features/{MARKER}")]
-    for path in markers:
-        _publish(
-            store, output, path.removesuffix(f"/features/{MARKER}"), Chunk.from_json(store.read(path, MAX_MARKER_BYTES))
-        )
+    committed = [found for entry in store.walk(staging) if (found := _STAGED_MARKER.fullmatch(entry.path))]
+    for marker in committed:
+        chunk = Chunk.from_json(store.read(marker[0], MAX_MARKER_BYTES))
+        _publish(store, output, marker[1], chunk)
     store.remove(staging)
-    return len(markers)
+    return len(committed)
 
 
 def _publish(store: Store, output: str, staging: str, chunk: Chunk) -> None:

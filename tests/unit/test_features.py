@@ -236,3 +236,17 @@ def test_files_that_are_gone_are_not_committed(source: Source) -> None:
     with pytest.raises(RunFailed, match=r"2 of its files are gone from .*Is another run"):
         source.table.commit("run-1", 0, 54, 0, [], source.network.decode, reports)
     assert source.table.chunks() == []
+
+
+@pytest.mark.parametrize("late", ["part-00000-late.parquet", "part-00000-late.parquet.77.partial"])
+def test_what_a_slow_twin_of_a_task_writes_late_stays_out_of_view(source: Source, late: str) -> None:
+    class SlowTwin(DiskStore):
+        def publish(self, staged: str, final: str, names: Sequence[str]) -> None:
+            (Path(staged) / late).write_bytes(b"late")
+            super().publish(staged, final, names)
+
+    reports = source.stage("run-1", 0, source.listing().table)
+    table = FeatureTable(SlowTwin(), str(source.output), source.network.embedding)
+    chunk = table.commit("run-1", 0, 54, 0, [], source.network.decode, reports)
+    found = {path.name for path in Path(table.chunk_folder("features", "run-1", 0)).iterdir()}
+    assert found == {*chunk.features_files, "_chunk.json"}

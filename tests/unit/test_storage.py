@@ -50,7 +50,9 @@ def test_publish_moves_a_whole_folder(tmp_path: Path) -> None:
     STORE.write(str(tmp_path / "staged" / "x"), b"1")
     STORE.publish(str(tmp_path / "staged"), str(tmp_path / "deep" / "final"), ["x"])
     assert (tmp_path / "deep" / "final" / "x").read_bytes() == b"1"
-    assert not STORE.exists(str(tmp_path / "staged"))
+    assert not STORE.exists(str(tmp_path / "staged" / "x"))
+    # Again is no mistake: a run that was killed may not know that it was done.
+    STORE.publish(str(tmp_path / "staged"), str(tmp_path / "deep" / "final"), ["x"])
     with pytest.raises(OutputError, match="cannot move"):
         STORE.publish(str(tmp_path / "staged"), str(tmp_path / "other"), ["x"])
 

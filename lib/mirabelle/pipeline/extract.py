@@ -26,6 +26,7 @@ from mirabelle.fetching import UNKNOWN_BYTES
 from mirabelle.listing import Listing, join_labels, list_images, read_manifest
 from mirabelle.pipeline.job import Job
 from mirabelle.planning import Pace, plan_tasks
+from mirabelle.session import slots
 from mirabelle.storage import absolute, is_s3, join
 from mirabelle.stores import store_of
 from mirabelle.tasks import TaskReport
@@ -174,7 +175,8 @@ def _embed_all(
             while part is not None or running:
                 while part is not None and len(running) < CHUNKS_IN_FLIGHT:
                     number = next(numbers)
-                    tasks = _tasks_of(part, preflight.slots, settings.task_images)
+                    # Executors come and go.
+                    tasks = _tasks_of(part, slots(job.session), settings.task_images)
                     staging = table.staging_folder(run_id, number)
                     future = pool.submit(
                         embed_chunk, job.session, spec, files, part.drop_columns([STATUS]), tasks, staging, counters

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
+MAX_ROUNDS = 5
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -69,17 +71,18 @@ def run_preflight(spark: SparkSession, config: Config, s3: S3Options = AS_AWS_SA
     Raises:
         PreflightError: a module is missing somewhere, a version does not do, or the precision cannot be had.
     """
-    at_once = slots(spark)
     places = tuple(path for path in (absolute(config.images.root), absolute(config.output)) if is_s3(path))
     if is_s3(config.output):
         check_s3a(spark)
     probing = make_probe(config.engine.name, places, s3)
-    # Several probes a slot, so that none is missed while its Python starts.
-    rows = spark.range(0, 2 * at_once, 1, 2 * at_once).mapInArrow(probing, "fact string")
-    try:
-        facts = [json.loads(row.fact) for row in rows.collect()]
-    except Exception as error:  # Spark wraps whatever a worker raised before our code could answer
-        raise PreflightError(_explain(str(error))) from error
+    facts: list[dict[str, Any]] = []
+    at_once = 0
+    # Executors join one after the other, and a lost one counts until Spark knows: ask until nothing moves.
+    for _ in range(MAX_ROUNDS):
+        if (counted := slots(spark)) == at_once:
+            break
+        at_once = counted
+        facts = _ask(spark, probing, at_once)
     # One answer a machine; one with problems before any without.
     facts.sort(key=lambda fact: len(fact["problems"]))
     by_host = {fact["host"]: _worker(fact) for fact in facts}
@@ -88,6 +91,17 @@ def run_preflight(spark: SparkSession, config: Config, s3: S3Options = AS_AWS_SA
         if worker.problems:
             raise PreflightError(f"the workers on {worker.host} cannot do the work: {'; '.join(worker.problems)}")
     return settle(workers, at_once, task_cpus(spark), config)
+
+
+def _ask(
+    spark: SparkSession, probing: Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]], at_once: int
+) -> list[dict[str, Any]]:
+    # Several probes a slot, so that none is missed while its Python starts.
+    rows = spark.range(0, 2 * at_once, 1, 2 * at_once).mapInArrow(probing, "fact string")
+    try:
+        return [json.loads(row.fact) for row in rows.collect()]
+    except Exception as error:  # Spark wraps whatever a worker raised before our code could answer
+        raise PreflightError(_explain(str(error))) from error
 
 
 def settle(workers: tuple[Worker, ...], at_once: int, cpus_per_task: int, config: Config) -> Preflight:

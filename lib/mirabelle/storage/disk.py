@@ -113,12 +113,21 @@ class DiskStore:
             raise _cannot_write(path, error) from error
 
     def publish(self, staged: str, final: str, names: Sequence[str]) -> None:
-        """One rename: a reader sees the whole folder or none of it."""
-        if not os.path.isdir(staged) and os.path.isdir(final):
+        """One rename: a reader sees the whole folder or none of it.
+
+        Only ``names`` go along: a slow twin of a task may write to ``staged`` at this very moment.
+        """
+        if os.path.isdir(final):
             return
+        ready = f"{staged}.ready"
         try:
+            os.makedirs(ready, exist_ok=True)
+            for name in names:
+                # Those that are not there were moved before this was cut short.
+                if not os.path.exists(os.path.join(ready, name)):
+                    os.rename(os.path.join(staged, name), os.path.join(ready, name))
             os.makedirs(os.path.dirname(final), exist_ok=True)
-            os.rename(staged, final)
+            os.rename(ready, final)
         except OSError as error:
             raise OutputError(f"cannot move {staged} to {final}: {error.strerror}") from error
 
