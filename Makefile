@@ -11,7 +11,7 @@ DEMO ?= demo
 export PYSPARK_PYTHON := $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types contract package lock bench clean java
+.PHONY: help demo demo-s3 demo-in-bucket test check lint types contract package lock bench clean java
 
 help:  ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -20,6 +20,19 @@ demo: $(READY) $(WHEEL) java  ## Render a sample set and run the whole pipeline 
 	$(BIN)/python scripts/render_fruits.py $(DEMO)/pictures
 	$(BIN)/spark-submit --properties-file conf/spark-local.conf --py-files $(WHEEL) jobs/run_pipeline.py \
 	    --config conf/demo.yaml --set images.root=$(DEMO)/pictures --set output=$(DEMO)/output
+
+demo-s3: $(READY) $(WHEEL) java  ## The same with pictures and output in a bucket of a MinIO of its own
+	scripts/minio run $(MAKE) --no-print-directory demo-in-bucket
+	@echo "the bucket's output, before the server went: $(DEMO)/bucket"
+
+demo-in-bucket: $(READY) $(WHEEL) java
+	$(BIN)/python scripts/render_fruits.py $(DEMO)/pictures
+	$(BIN)/python scripts/bucket.py put $(DEMO)/pictures s3://mirabelle-demo/pictures
+	$(BIN)/spark-submit --properties-file conf/spark-s3.conf --master 'local[*]' --driver-memory 4g \
+	    --driver-java-options -Dlog4j2.configurationFile=lib/mirabelle/log4j2.properties --conf spark.ui.enabled=false \
+	    --py-files $(WHEEL) jobs/run_pipeline.py --config conf/demo.yaml \
+	    --set images.root=s3://mirabelle-demo/pictures --set output=s3://mirabelle-demo/output
+	$(BIN)/python scripts/bucket.py get s3://mirabelle-demo/output $(DEMO)/bucket
 
 test: $(READY) $(WHEEL) java  ## Run the tests, with coverage
 	$(BIN)/python -m pytest

@@ -105,7 +105,7 @@ def test_a_dry_run_knows_what_is_done(pipeline: Run, pictures: Path, capsys: pyt
     # Of 54 one is gone and one is changed.
     folder = f"{job.embedding().folder}, if the workers' CPUs are like this one"
     assert f"{folder}: 1 new, 1 changed, 52 unchanged, 1 gone from the source\n" in told
-    assert f"would commit 1 chunk below {job.output}\n" in told
+    assert f"would embed 2 images into chunks below {job.output}\n" in told
     assert sorted(Path(job.output).rglob("*")) == before
 
 
