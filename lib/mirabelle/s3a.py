@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,11 +79,12 @@ def credentials_provider(hadoop_version: str) -> str:
     return "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider"
 
 
-def s3a_settings(options: S3Options) -> dict[str, object]:
+def s3a_settings(options: S3Options, cache: Path) -> dict[str, object]:
     """Spark properties with which S3A reaches the same buckets as the stores do; none on EMR, which has its own.
 
     Args:
         options: resolved.
+        cache: folder in which ``remember_jars`` left what an earlier session's packages came to.
     """
     if os.path.isdir(EMR_MARK):
         return {}
@@ -90,7 +94,9 @@ def s3a_settings(options: S3Options) -> dict[str, object]:
     prefix = "spark.hadoop.fs.s3a"
     found: dict[str, object] = {**COMMITTER, f"{prefix}.aws.credentials.provider": credentials_provider(hadoop)}
     if hadoop:
-        found |= packages(pyspark.__version__, hadoop)
+        wanted = packages(pyspark.__version__, hadoop)
+        jars = _remembered_jars(cache, wanted)
+        found |= {"spark.jars": ",".join(jars)} if jars else wanted
     if options.endpoint:
         found[f"{prefix}.endpoint"] = options.endpoint
         found[f"{prefix}.connection.ssl.enabled"] = options.endpoint.startswith("https")
@@ -107,6 +113,29 @@ def s3a_settings(options: S3Options) -> dict[str, object]:
         os.environ["AWS_PROFILE"] = options.profile
         found["spark.executorEnv.AWS_PROFILE"] = options.profile
     return found
+
+
+def remember_jars(spark: SparkSession, cache: Path) -> None:
+    """Keep the names of the jars that a session's packages came to, so that the next need not resolve them: seconds."""
+    conf = spark.sparkContext.getConf()
+    wanted = {key: conf.get(key, "") or "" for key in ("spark.jars.packages", "spark.jars.excludes")}
+    jars = [jar.removeprefix("file://") for jar in (conf.get("spark.jars", "") or "").split(",") if jar]
+    if wanted["spark.jars.packages"] and jars and all(map(os.path.isfile, jars)):
+        with suppress(OSError):
+            cache.mkdir(parents=True, exist_ok=True)
+            _jars_file(cache, wanted).write_text("\n".join(jars), encoding="utf-8")
+
+
+def _remembered_jars(cache: Path, wanted: Mapping[str, str]) -> list[str]:
+    try:
+        jars = _jars_file(cache, wanted).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return jars if all(map(os.path.isfile, jars)) else []
+
+
+def _jars_file(cache: Path, wanted: Mapping[str, str]) -> Path:
+    return cache / f"jars-{hashlib.sha256(repr(sorted(wanted.items())).encode()).hexdigest()[:16]}.txt"
 
 
 def check_s3a(spark: SparkSession) -> None:

@@ -90,7 +90,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, metavar=("CLIENT", "SIZE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(*options.one, options.requests, options.threads)))
+        client, size = options.one
+        print(json.dumps(measure(client, size, options.requests, options.threads)))
         return
     if "AWS_ENDPOINT_URL" not in os.environ:
         parser.exit(2, "set AWS_ENDPOINT_URL, or run me by `scripts/minio run`\n")

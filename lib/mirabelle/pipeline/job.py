@@ -27,8 +27,9 @@ from mirabelle.errors import (
 )
 from mirabelle.features import FeatureTable
 from mirabelle.lease import Lease, hold
+from mirabelle.networks import cache_folder
 from mirabelle.runlog import RunLog, read_manifests
-from mirabelle.s3a import s3a_settings
+from mirabelle.s3a import remember_jars, s3a_settings
 from mirabelle.storage import S3Options, Store, absolute, is_s3, join, open_store
 from mirabelle.stores import resolved_options, store_of
 
@@ -266,6 +267,8 @@ def _run_stages(job: Job, stages: Sequence[str]) -> None:
             with job.runlog.time("session"):
                 settings = session_settings(job.config, job.s3)
                 job.spark = stack.enter_context(open_session(settings))
+            if is_s3(job.output):
+                remember_jars(job.spark, cache_folder(job.config))
             if images is not None:
                 extract(job, images)
             if "reduce" in stages:
@@ -282,7 +285,7 @@ def _run_stages(job: Job, stages: Sequence[str]) -> None:
 
 def session_settings(config: Config, s3: S3Options) -> dict[str, object]:
     """Spark properties: the configuration's, over those that an output in a bucket needs."""
-    return {**(s3a_settings(s3) if is_s3(config.output) else {}), **config.spark}
+    return {**(s3a_settings(s3, cache_folder(config)) if is_s3(config.output) else {}), **config.spark}
 
 
 def _finish_failed(runlog: RunLog, error: BaseException) -> None:

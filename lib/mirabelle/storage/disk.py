@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -150,6 +151,8 @@ class DiskStore:
                 return file.read(), _version(status), time.time() - status.st_mtime
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise OutputError(f"cannot read {path}: {error.strerror}; give another output, or mend this one") from error
 
     def put_if(self, path: str, content: bytes, version: Version | None) -> Version | None:
         """Write a file only if it still has ``version``.
@@ -157,7 +160,8 @@ class DiskStore:
         Creating is one atomic link. Replacing is a look and a rename, so two that replace at the very same moment
         can both think they did; the next look tells them.
         """
-        beside = f"{path}.{os.getpid()}.partial"
+        # Containers number their processes alike.
+        beside = f"{path}.{secrets.token_hex(4)}.partial"
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(beside, "wb") as file:

@@ -35,6 +35,8 @@ class Fault(Enum):
 # The codes of S3's own list of error responses, and MinIO's.
 _BY_CODE = {
     **dict.fromkeys(("ExpiredToken", "TokenRefreshRequired", "ExpiredTokenException", "RequestExpired"), Fault.EXPIRED),
+    # The answer to a HEAD has no body: of what is behind a bare 400, this alone can be mended here.
+    "400": Fault.EXPIRED,
     **dict.fromkeys(("NoSuchKey", "NoSuchVersion", "404", "NotFound", "MethodNotAllowed"), Fault.MISSING),
     **dict.fromkeys(("AccessDenied", "403", "Forbidden", "AllAccessDisabled", "InvalidObjectState"), Fault.DENIED),
     **dict.fromkeys(("PreconditionFailed", "412", "ConditionalRequestConflict"), Fault.CHANGED),
@@ -42,7 +44,7 @@ _BY_CODE = {
     **dict.fromkeys(
         ("RequestTimeTooSkewed", "InvalidToken", "InvalidTokenId", "AccountProblem", "NoCredentials"), Fault.BUCKET
     ),
-    **dict.fromkeys(("PermanentRedirect", "AuthorizationHeaderMalformed", "301", "307", "400"), Fault.BUCKET),
+    **dict.fromkeys(("PermanentRedirect", "AuthorizationHeaderMalformed", "301", "307", "401"), Fault.BUCKET),
     **dict.fromkeys(("IllegalLocationConstraintException", "InvalidRequest", "NotImplemented"), Fault.BUCKET),
     **dict.fromkeys(("XAmzContentSHA256Mismatch", "KMS.DisabledException", "QuotaExceeded"), Fault.BUCKET),
     **dict.fromkeys(("XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"), Fault.BUCKET),
@@ -51,6 +53,7 @@ _WHAT = {
     "NoSuchBucket": "there is no bucket of that name; create it, or mend the name or the endpoint",
     "InvalidBucketName": "that is no name a bucket can have; mend it",
     "InvalidAccessKeyId": "the store does not know these credentials; check which ones AWS's default chain finds here",
+    "401": "the store does not know these credentials; check which ones AWS's default chain finds here",
     "SignatureDoesNotMatch": "the secret key does not fit the access key; check the credentials",
     "RequestTimeTooSkewed": "this machine's clock is too far from the store's; set it right",
     "InvalidToken": "the session token is not valid; renew the credentials",
