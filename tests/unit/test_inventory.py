@@ -71,6 +71,7 @@ def csv_inventory(at: Path, files: Sequence[Sequence[str]], schema: str = SCHEMA
 
 def row(key: str, latest: str = "true", deleted: str = "false", modified: str = "2026-01-01T00:00:00.000Z") -> str:
     size, etag = ("", "") if deleted == "true" else ("12", "9bb58f26192e4ba00f01e2e7b136bbd8")
+    size = "0" if key.endswith("/") else size
     return line("pictures", quote_plus(key), "v1", latest, deleted, size, modified, etag, "STANDARD")
 
 
@@ -131,12 +132,17 @@ def test_in_parquet(tmp_path: Path) -> None:
     assert found.table["modified"][0].as_py() == datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("place", ["beside it", "in data", "as the key says"])
+@pytest.mark.parametrize("place", ["beside it", "in data", "as synchronised", "as the key says"])
 def test_a_copy_on_a_disk_finds_its_files(tmp_path: Path, place: str) -> None:
-    manifest = put(tmp_path / FOLDER / "then", "CSV", "Bucket, Key", [f"{FOLDER}/data/0.csv.gz"])
-    where = {"beside it": manifest.parent, "in data": manifest.parent / "data", "as the key says": None}[place]
-    file = (where or tmp_path / FOLDER / "data") / "0.csv.gz"
-    file.parent.mkdir(exist_ok=True)
+    manifest = put(tmp_path / "down" / "then", "CSV", "Bucket, Key", [f"{FOLDER}/data/0.csv.gz"])
+    where = {
+        "beside it": tmp_path / "down" / "then",
+        "in data": tmp_path / "down" / "then" / "data",
+        "as synchronised": tmp_path / "down" / "data",
+        "as the key says": tmp_path / FOLDER / "data",
+    }
+    file = where[place] / "0.csv.gz"
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(gzip.compress(line("pictures", "a.jpg").encode()))
     assert paths(read(manifest)) == expected(["a.jpg"])
 

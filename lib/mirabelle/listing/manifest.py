@@ -27,6 +27,8 @@ from mirabelle.storage import Store, is_s3, join
 BATCH_ROWS = 50_000
 CSV_BLOCK_BYTES = 2**23
 HEADER_BYTES = 2**16
+# What pandas calls a column for an index that has no name.
+PANDAS_INDEX = "__index_level_"
 # Names that others give these columns: S3 Inventory in CSV and in Parquet, pandas users, img2dataset.
 KNOWN = {
     schema.PATH: ("path", "uri", "file_name", "filename", "file", "image", "key", "Key"),
@@ -103,7 +105,7 @@ def read_manifest(
             paths = _whole(files.paths(batch), base)
             below = _below(paths.to_pylist(), root)
             keep = pa.array([p is not None and is_wanted(p) for p in below], pa.bool_())
-            keep = pc.and_(keep, files.current(batch))
+            keep = pc.and_(pc.and_(keep, files.current(batch)), files.objects(batch, paths))
             rows = batch.filter(keep)
             kept = [p for p, wanted in zip(below, keep.to_pylist(), strict=True) if wanted and p is not None]
             made: dict[str, Any] = {n: pa.array(v, pa.string()) for n, v in labels.read(kept).items()}
@@ -141,11 +143,12 @@ class _Files:
         self._store, self._path = store, path
         self._header: list[str] | None = None
         self._is_inventory_csv = False
+        self._first: list[str] | None = None
         self._names = self._find()
         first = next(self.batches(), None)
         if first is None:
             raise ListingError(f"images.manifest {path} has no rows")
-        columns = first.schema.names
+        self._first = columns = first.schema.names
         self._columns = {known: next((n for n in names if n in columns), None) for known, names in KNOWN.items()}
         self._bucket = next((n for n in BUCKET if n in columns), None)
         self._latest = next((n for n in LATEST if n in columns), None)
@@ -155,14 +158,19 @@ class _Files:
                 f"images.manifest {path} has no column {' or '.join(KNOWN[schema.PATH][:5])}; it has {columns}"
             )
         used = {*self._columns.values(), self._bucket, self._latest, self._deleted, *INVENTORY}
-        self.labels = [name for name in columns if name not in used]
+        self.labels = [name for name in columns if name not in used and not name.startswith(PANDAS_INDEX)]
         self.has_etags = self._columns[schema.ETAG] is not None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows as they are written."""
         for name in self._names:
             try:
-                yield from self._read(name)
+                for batch in self._read(name):
+                    if self._first is not None and set(self._first) - set(batch.schema.names):
+                        raise ListingError(
+                            f"images.manifest {name} has other columns than {self._names[0]}; give both the same"
+                        )
+                    yield batch
             except FetchError as error:
                 raise ListingError(f"cannot read images.manifest {name}: {error}") from error
             except OSError as error:
@@ -189,12 +197,21 @@ class _Files:
             keep = pc.and_(keep, pc.invert(pc.fill_null(batch.column(self._deleted).cast(pa.bool_()), False)))
         return keep
 
+    def objects(self, batch: pa.RecordBatch, paths: pa.Array) -> pa.Array:
+        """Which rows are more than the "folders" that consoles make: empty, with names that end in /."""
+        size = self._columns[schema.SIZE_BYTES]
+        if size is None:
+            return pa.array([True] * batch.num_rows, pa.bool_())
+        is_empty = pc.equal(pc.fill_null(batch.column(size).cast(pa.string()), ""), "0")
+        return pc.invert(pc.and_(is_empty, pc.fill_null(pc.ends_with(paths, "/"), False)))
+
     def facts(self, rows: pa.RecordBatch) -> dict[str, pa.Array]:
         """Size, time and etag; an etag is made of the other two where none is told."""
 
         def told(name: str, kind: pa.DataType) -> pa.Array:
             found = self._columns[name]
-            return rows.column(found).cast(kind) if found else pa.nulls(rows.num_rows, kind)
+            # Not safe: what nanoseconds there are beyond microseconds is let go.
+            return rows.column(found).cast(kind, safe=False) if found else pa.nulls(rows.num_rows, kind)
 
         modified = told(schema.MODIFIED, schema.listing_schema().field(schema.MODIFIED).type)
         size = told(schema.SIZE_BYTES, pa.int64())
@@ -208,8 +225,9 @@ class _Files:
         path = self._path
         if path.endswith(".json"):
             return self._find_inventory()
-        if path.endswith((".parquet", ".csv", ".csv.gz")):
+        if path.endswith((".csv", ".csv.gz")):
             return [path]
+        # A folder that Spark wrote may well be called manifest.parquet.
         below = (
             sorted(e.path for e in self._store.walk(path) if e.path.endswith(".parquet")) if self._is_folder() else []
         )
@@ -274,7 +292,8 @@ def _read_header(store: Store, name: str, is_gzip: bool) -> list[str]:
     with store.open(name) as file:
         stream = pa.PythonFile(file, mode="r")
         start = (pa.CompressedInputStream(stream, "gzip") if is_gzip else stream).read(HEADER_BYTES)
-    line = next(csv.reader(io.StringIO(start.decode("utf-8-sig"))), None)
+    # What was read may end amid a character.
+    line = next(csv.reader(io.StringIO(start.decode("utf-8-sig", "replace"))), None)
     if not line:
         raise ListingError(f"images.manifest {name} has no rows")
     return line
@@ -282,7 +301,7 @@ def _read_header(store: Store, name: str, is_gzip: bool) -> list[str]:
 
 def _up(folder: str, key: str) -> Iterator[str]:
     name = key.rpartition("/")[2]
-    yield from (join(folder, name), join(folder, "data", name))
+    yield from (join(folder, name), join(folder, "data", name), join(folder.rpartition("/")[0], "data", name))
     while folder:
         yield join(folder, key)
         folder = folder.rpartition("/")[0]

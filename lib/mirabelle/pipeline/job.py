@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
@@ -29,7 +30,7 @@ from mirabelle.features import FeatureTable
 from mirabelle.lease import Lease, hold
 from mirabelle.networks import cache_folder
 from mirabelle.runlog import RunLog, read_manifests
-from mirabelle.s3a import remember_jars, s3a_settings
+from mirabelle.s3a import check_s3a, remember_jars, s3a_settings
 from mirabelle.storage import S3Options, Store, absolute, is_s3, join, open_store
 from mirabelle.stores import resolved_options, store_of
 
@@ -265,9 +266,10 @@ def _run_stages(job: Job, stages: Sequence[str]) -> None:
 
         with ExitStack() as stack:
             with job.runlog.time("session"):
-                settings = session_settings(job.config, job.s3)
+                settings = session_settings(job.config, job.s3, stages)
                 job.spark = stack.enter_context(open_session(settings))
-            if is_s3(job.output):
+            if needs_s3a(job.config, stages):
+                check_s3a(job.spark)
                 remember_jars(job.spark, cache_folder(job.config))
             if images is not None:
                 extract(job, images)
@@ -283,9 +285,14 @@ def _run_stages(job: Job, stages: Sequence[str]) -> None:
         report(job)
 
 
-def session_settings(config: Config, s3: S3Options) -> dict[str, object]:
+def needs_s3a(config: Config, stages: Sequence[str]) -> bool:
+    """Whether Spark itself is to read and write a bucket; embedding is done by our own stores."""
+    return is_s3(config.output) and bool({"reduce", "train"} & set(stages))
+
+
+def session_settings(config: Config, s3: S3Options, stages: Sequence[str]) -> dict[str, object]:
     """Spark properties: the configuration's, over those that an output in a bucket needs."""
-    return {**(s3a_settings(s3, cache_folder(config)) if is_s3(config.output) else {}), **config.spark}
+    return {**(s3a_settings(s3, cache_folder(config)) if needs_s3a(config, stages) else {}), **config.spark}
 
 
 def _finish_failed(runlog: RunLog, error: BaseException) -> None:
@@ -336,6 +343,11 @@ def translate(error: BaseException) -> BaseException:
     """
     if isinstance(error, MirabelleError) or not isinstance(error, Exception):
         return error
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+        return OutputError(
+            f"this machine's disk is full, probably that of {tempfile.gettempdir()} or of the output; make room or set"
+            " TMPDIR, and run again: what was finished is kept"
+        )
     found = re.findall(r"^mirabelle\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
     if found:
         name, message = found[-1]

@@ -16,7 +16,6 @@ from mirabelle.embedding import Precision
 from mirabelle.errors import ConfigError, PreflightError
 from mirabelle.planning import engine_threads
 from mirabelle.probe import probe
-from mirabelle.s3a import check_s3a
 from mirabelle.session import slots, task_cpus
 from mirabelle.storage import S3Options, absolute, is_s3
 from mirabelle.storage.opening import AS_AWS_SAYS
@@ -72,8 +71,6 @@ def run_preflight(spark: SparkSession, config: Config, s3: S3Options = AS_AWS_SA
         PreflightError: a module is missing somewhere, a version does not do, or the precision cannot be had.
     """
     places = tuple(path for path in (absolute(config.images.root), absolute(config.output)) if is_s3(path))
-    if is_s3(config.output):
-        check_s3a(spark)
     probing = make_probe(config.engine.name, places, s3)
     facts: list[dict[str, Any]] = []
     at_once = 0
