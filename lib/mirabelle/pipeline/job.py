@@ -343,17 +343,17 @@ def translate(error: BaseException) -> BaseException:
     """
     if isinstance(error, MirabelleError) or not isinstance(error, Exception):
         return error
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
-        return OutputError(
-            f"this machine's disk is full, probably that of {tempfile.gettempdir()} or of the output; make room or set"
-            " TMPDIR, and run again: what was finished is kept"
-        )
     found = re.findall(r"^mirabelle\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
     if found:
         name, message = found[-1]
         kind = getattr(errors_module, name, RunFailed)
         if isinstance(kind, type) and issubclass(kind, UserError):
             return kind(message.strip())
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+        return OutputError(
+            f"this machine's disk is full, probably that of {tempfile.gettempdir()} or of the output; make room or set"
+            " TMPDIR, and run again: what was finished is kept"
+        )
     if type(error).__module__.startswith(("pyspark", "py4j")):
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         told = next((line for line in lines if "Error" in line or "Exception" in line), lines[0] if lines else "")
