@@ -110,6 +110,55 @@ def run(
 
 
 @app.command()
+def compact(
+    config: ConfigFile = None,
+    set_: Settings = None,
+    grace: Annotated[
+        float, typer.Option("--grace", min=0, metavar="SECONDS", help="Wait before the old files are removed.")
+    ] = 30.0,
+    embedding: Annotated[
+        str | None, typer.Option("--embedding", metavar="NAME", help="One embedding alone, by its folder's name.")
+    ] = None,
+    dry_run: DryRun = False,
+    break_lease: BreakLease = False,
+    quiet: Quiet = False,
+) -> None:
+    """Merge small feature files, and drop rows that count no more; what readers see stays the same."""
+    from mirabelle.console import Console
+    from mirabelle.pipeline import compact as jobs
+
+    loaded = _load(config, ["images.root=.", *(set_ or [])])
+    if dry_run:
+        jobs.dry_run(loaded, Console(), embedding)
+        return
+    try:
+        _print_summary(jobs.compact(loaded, _console(quiet), grace, embedding, break_lease))
+    except KeyboardInterrupt:
+        print("interrupted; the table is whole, and the same command goes on from there", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def verify(
+    output: Annotated[str | None, typer.Argument(metavar="OUT", help="The output; or --config, --set output=.")] = None,
+    config: ConfigFile = None,
+    set_: Settings = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every value of the features, too.")] = False,
+) -> None:
+    """Check that an output's manifests, rows, rejects and markers agree; exit code 1 where they do not."""
+    from mirabelle.storage import absolute
+    from mirabelle.stores import store_of
+    from mirabelle.verification import verify as verify_output
+
+    loaded = _load(config, ["images.root=.", *(set_ or []), *([f"output={output}"] if output else [])])
+    root = absolute(loaded.output)
+    found = verify_output(store_of(loaded, root), root, deep)
+    print(found)
+    if found.findings:
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor(config: ConfigFile = None, set_: Settings = None) -> None:
     """Check that this machine and every executor can do the work, before any image is read."""
     from mirabelle.inspection import diagnose
@@ -220,15 +269,11 @@ def _execute(
     quiet: bool,
     break_lease: bool,
 ) -> None:
-    from mirabelle.console import Console, ConsoleHandler
+    from mirabelle.console import Console
     from mirabelle.pipeline import job as jobs
 
     loaded = _load(config, set_ or [])
-    console = Console(quiet)
-    logger = logging.getLogger("mirabelle")
-    logger.setLevel(logging.INFO)
-    logger.handlers = [ConsoleHandler(console)]
-    logger.propagate = False
+    console = _console(quiet)
     if dry_run:
         # What it says is all that it does.
         jobs.dry_run(loaded, stages, Console())
@@ -242,6 +287,17 @@ def _execute(
         print("interrupted; what was committed is kept, and the same command goes on from there", file=sys.stderr)
         raise typer.Exit(130) from None
     _print_summary(job.summary)
+
+
+def _console(quiet: bool):  # type: ignore[no-untyped-def]  # rich stays unimported here
+    from mirabelle.console import Console, ConsoleHandler
+
+    console = Console(quiet)
+    logger = logging.getLogger("mirabelle")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [ConsoleHandler(console)]
+    logger.propagate = False
+    return console
 
 
 def _print_summary(summary: Sequence[tuple[str, str]]) -> None:

@@ -168,23 +168,4 @@ def compare(
     )
 
 
-def current_rejects(table: FeatureTable, scratch: str) -> pa.Table:
-    """Every committed reject, the newest row of each path, less the paths that got features later."""
-    names = {name: os.path.join(scratch, f"{name}-now.parquet") for name in ("done", "rejected")}
-    table.write_rows("features", [schema.PATH], names["done"])
-    table.write_rows("rejects", schema.rejects_schema({}).names, names["rejected"])
-    columns = ", ".join(schema.rejects_schema({}).names)
-    found = os.path.join(scratch, "rejects-now.parquet")
-    with open_database(scratch) as database:
-        copy_to(
-            database,
-            f"""select {columns}, r.run from {quoted(names["rejected"])} r
-            left join (select path as embedded, max(run) as since from {quoted(names["done"])} group by 1)
-            on path = embedded where since is null or since < r.run
-            qualify row_number() over (partition by path order by r.run desc) = 1 order by path""",
-            found,
-        )
-    return pq.read_table(found)
-
-
 _FACTS = (schema.PATH, schema.SIZE_BYTES, schema.MODIFIED, schema.ETAG)

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from mirabelle import schema
 from mirabelle.decode import DecodeOptions
 from mirabelle.embedding import Embedding
-from mirabelle.errors import FingerprintMismatch, RunFailed
+from mirabelle.errors import FetchError, FingerprintMismatch, OutputError, RejectCode, RunFailed
 from mirabelle.storage import Entry, Store, join
 from mirabelle.tasks import TaskReport
 
@@ -35,6 +35,9 @@ STAGING = "_staging"
 KINDS = ("features", "rejects")
 MAX_MARKER_BYTES = 2**26
 FILES_AT_ONCE = 16
+# At folders that a compaction is about to empty.
+MOST_LOOKS = 10
+_IN_CHUNK = re.compile(rf"(?P<chunk>(?P<run>.*/{schema.RUN}=[^/]+)/{schema.CHUNK}=\d+)/.*", re.DOTALL)
 # In the staging folder, or on a disk in the one that is about to be renamed.
 _STAGED_MARKER = re.compile(rf"(.*)/features(?:\.ready)?/{re.escape(MARKER)}", re.DOTALL)
 
@@ -56,6 +59,8 @@ class Chunk:
         limits: the decoder's limits and choices that decide whether a picture is a reject.
         features_files, rejects_files: names of its files.
         replaces: chunks that count no more since this one does, as (run, number).
+        rejects_limits: of each of ``rejects_files``, where a compaction put several limits' rejects into one chunk;
+            empty: ``limits``, of all of them.
     """
 
     run: str
@@ -72,14 +77,24 @@ class Chunk:
     features_files: tuple[str, ...]
     rejects_files: tuple[str, ...]
     replaces: tuple[tuple[str, int], ...] = ()
+    rejects_limits: tuple[dict[str, object], ...] = ()
 
     @classmethod
     def from_json(cls, content: bytes) -> Chunk:
         """A marker's content."""
         facts = json.loads(content)
         names = {name: tuple(facts[name]) for name in ("labels", "features_files", "rejects_files")}
-        replaced = tuple((run, number) for run, number in facts.get("replaces", ()))
-        return cls(**{**facts, **names, "replaces": replaced})
+        names |= {
+            "replaces": tuple((run, number) for run, number in facts.get("replaces", ())),
+            "rejects_limits": tuple(facts.get("rejects_limits", ())),
+        }
+        return cls(**{**facts, **names})
+
+    def policies(self, kind: str) -> tuple[dict[str, object], ...]:
+        """The limits that each file of ``features`` or ``rejects`` was made under."""
+        if kind == "features":
+            return (self.limits,) * len(self.features_files)
+        return self.rejects_limits or (self.limits,) * len(self.rejects_files)
 
     def to_json(self) -> bytes:
         """What its marker holds."""
@@ -112,9 +127,27 @@ class FeatureTable:
         Raises:
             FingerprintMismatch: a marker of another embedding lies in this one's folder.
         """
-        found = self._markers()
+        found = self.markers()
         replaced = {one for chunk in found for one in chunk.replaces}
         return [chunk for chunk in found if (chunk.run, chunk.number) not in replaced]
+
+    def markers(self) -> list[Chunk]:
+        """Every chunk that has a marker, those that another replaced and that are not yet removed too; oldest first.
+
+        Raises:
+            FingerprintMismatch: a marker of another embedding lies in this one's folder.
+            OutputError: a marker is damaged, or they come and go.
+        """
+        for _ in range(MOST_LOOKS):
+            paths = [e.path for e in self._walk(self.folder("features")) if e.path.endswith(f"/{MARKER}")]
+            with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+                read = dict(zip(paths, pool.map(self._read_marker, paths), strict=True))
+            found = [chunk for chunk in read.values() if chunk]
+            replaced = {self._marker(*one) for chunk in found for one in chunk.replaces}
+            # What went between the two looks counts no more, if a compaction has taken its place.
+            if all(chunk or path in replaced for path, chunk in read.items()):
+                return sorted(found, key=lambda chunk: (chunk.run, chunk.number))
+        raise OutputError(f"the chunks in {self.folder('features')} come and go; wait for the run that changes them")
 
     def files(self, kind: str, chunk: Chunk) -> list[str]:
         """Whole paths of a chunk's files of ``features`` or ``rejects``."""
@@ -207,8 +240,8 @@ class FeatureTable:
         live = {self.chunk_folder(kind, chunk.run, chunk.number) for chunk in chunks for kind in KINDS}
         found = [entry.path for kind in KINDS for entry in self._walk(self.folder(kind))]
         stray = {path for path in found if path not in named and not (path.endswith(MARKER) and _parent(path) in live)}
-        # What a compaction replaced goes by the folder.
-        left = {path if _parent(path) in live else _parent(path) for path in stray}
+        runs = {_parent(folder) for folder in live}
+        left = {self._whole(path, live, runs) for path in stray}
         for path in left:
             self._store.remove(path)
         return mended + len(left)
@@ -220,7 +253,7 @@ class FeatureTable:
             kind: ``features`` or ``rejects``.
             columns: of its schema, or further label columns, which are text; null where a file lacks them.
             file: to be written.
-            policy: only chunks made under these limits.
+            policy: only files made under these limits.
         """
         known = schema.listing_schema() if kind == "features" else schema.rejects_schema({})
         target = pa.schema([(c, known.field(c).type if c in known.names else pa.string()) for c in columns])
@@ -242,28 +275,42 @@ class FeatureTable:
         wanted = [
             (chunk.run, path)
             for chunk in self.chunks()
-            if policy is None or chunk.limits == policy
-            for path in self.files(kind, chunk)
+            for path, limits in zip(self.files(kind, chunk), chunk.policies(kind), strict=True)
+            if policy is None or limits == policy
         ]
         with pq.ParquetWriter(file, whole, compression="zstd") as writer, ThreadPoolExecutor(FILES_AT_ONCE) as pool:
             for start in range(0, len(wanted), FILES_AT_ONCE):
                 for rows in pool.map(read, wanted[start : start + FILES_AT_ONCE]):
                     writer.write_table(rows)
 
-    def _markers(self) -> list[Chunk]:
-        paths = [e.path for e in self._walk(self.folder("features")) if e.path.endswith(f"/{MARKER}")]
-        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
-            found = [Chunk.from_json(content) for content in pool.map(self._read_marker, paths)]
-        for path, chunk in zip(paths, found, strict=True):
-            if chunk.fingerprint != self.embedding.fingerprint:
-                raise FingerprintMismatch(
-                    f"{path} holds features of another embedding ({chunk.fingerprint[:8]}, not"
-                    f" {self.embedding.fingerprint[:8]}); move that folder out of {self.folder('features')}"
-                )
-        return sorted(found, key=lambda chunk: (chunk.run, chunk.number))
+    def _whole(self, stray: str, live: set[str], runs: set[str]) -> str:
+        """What to remove with a file that counts for nothing: of a chunk or a run where nothing counts, all of it."""
+        found = _IN_CHUNK.fullmatch(stray)
+        if not found or found["chunk"] in live:
+            return stray
+        return found["chunk"] if found["run"] in runs else found["run"]
 
-    def _read_marker(self, path: str) -> bytes:
-        return self._store.read(path, MAX_MARKER_BYTES)
+    def _marker(self, run: str, number: int) -> str:
+        return join(self.chunk_folder("features", run, number), MARKER)
+
+    def _read_marker(self, path: str) -> Chunk | None:
+        """A marker's chunk; None: it is gone."""
+        try:
+            chunk = Chunk.from_json(self._store.read(path, MAX_MARKER_BYTES))
+        except FetchError as error:
+            if error.code is RejectCode.MISSING:
+                return None
+            raise OutputError(f"cannot read {path}: {error}") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise OutputError(
+                f"{path} is damaged ({error!r}); remove its folder, and its images are embedded again"
+            ) from error
+        if chunk.fingerprint != self.embedding.fingerprint:
+            raise FingerprintMismatch(
+                f"{path} holds features of another embedding ({chunk.fingerprint[:8]}, not"
+                f" {self.embedding.fingerprint[:8]}); move that folder out of {self.folder('features')}"
+            )
+        return chunk
 
     def _walk(self, folder: str) -> Iterator[Entry]:
         return self._store.walk(folder) if self._store.exists(folder) else iter(())

@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ def hold(store: Store, output: str, run_id: str, command: str, break_lease: bool
 
     Raises:
         OutputError: another run has it, or the output cannot be written to.
+        ListingError: it is in a bucket that cannot be reached.
     """
     path = join(output, FILE)
     facts: dict[str, Any] = {
@@ -98,6 +100,8 @@ def hold(store: Store, output: str, run_id: str, command: str, break_lease: bool
         "host": socket.gethostname(),
     }
     facts |= {"pid": os.getpid(), "process": _process(os.getpid()), "machine": _machine()}
+    # Said soon where nothing answers at all: this asks but a few times.
+    store.check(output)
     found = store.read_version(path)
     if found and not break_lease:
         _refuse_if_alive(path, found[0], found[2])
@@ -111,18 +115,33 @@ def hold(store: Store, output: str, run_id: str, command: str, break_lease: bool
         lease.release()
 
 
-def holder(store: Store, output: str) -> str | None:
-    """Who holds an output's lease, in words; None: nobody."""
+@dataclass(frozen=True)
+class Holder:
+    """Who has an output's lease: in words, and whether it still counts."""
+
+    words: str
+    is_alive: bool
+
+
+def holder(store: Store, output: str) -> Holder | None:
+    """Who has an output's lease; None: nobody."""
     found = store.read_version(join(output, FILE))
-    return _describe(_facts(found[0]), found[2]) if found else None
+    if not found:
+        return None
+    facts = _facts(found[0])
+    return Holder(_describe(facts, found[2]), _is_alive(facts, found[2]))
+
+
+def _is_alive(facts: dict[str, Any], age_seconds: float) -> bool:
+    if age_seconds > EXPIRES_SECONDS:
+        return False
+    # Or else its process is gone, or another has its number by now.
+    return facts.get("machine") != _machine() or facts.get("process") == _process(int(facts.get("pid", 0)))
 
 
 def _refuse_if_alive(path: str, content: bytes, age_seconds: float) -> None:
     facts = _facts(content)
-    if age_seconds > EXPIRES_SECONDS:
-        return
-    if facts.get("machine") == _machine() and facts.get("process") != _process(int(facts.get("pid", 0))):
-        # Its process is gone, or another has its number by now.
+    if not _is_alive(facts, age_seconds):
         return
     raise OutputError(
         f"{path.removesuffix(f'/{FILE}')} is in use by {_describe(facts, age_seconds)}; wait for it to end, or, if you"

@@ -9,6 +9,7 @@ import io
 import json
 from collections import Counter
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -169,6 +170,12 @@ def rejects_table(images: pa.Table, outcomes: list[Outcome], lineage: dict[str, 
 def parquet_bytes(table: pa.Table) -> bytes:
     """A table as a Parquet file that any reader opens: zstd, no dictionary for floats (each value is its own)."""
     sink = io.BytesIO()
-    strings = [f.name for f in table.schema if pa.types.is_string(f.type)]
-    pq.write_table(table, sink, compression="zstd", use_dictionary=strings, coerce_timestamps="us")
+    with parquet_writer(sink, table.schema) as writer:
+        writer.write_table(table)
     return sink.getvalue()
+
+
+def parquet_writer(sink: BinaryIO, columns: pa.Schema) -> pq.ParquetWriter:
+    """A writer of such files; each ``write_table`` makes a row group."""
+    strings = [f.name for f in columns if pa.types.is_string(f.type)]
+    return pq.ParquetWriter(sink, columns, compression="zstd", use_dictionary=strings, coerce_timestamps="us")

@@ -21,7 +21,7 @@ import mirabelle
 from conftest import REPOSITORY, break_some
 from mirabelle.cli import main
 
-VERBS = ("extract", "reduce", "train", "report", "run", "doctor", "inspect", "weights", "config")
+VERBS = ("extract", "reduce", "train", "report", "run", "compact", "verify", "doctor", "inspect", "weights", "config")
 COMMAND = Path(sys.executable).parent / "mirabelle"
 HEAVY = ("pyspark", "py4j", "pydantic", "yaml", "keras", "tensorflow", "openvino", "pandas", "numpy", "pyarrow", "PIL")
 SMALL = ["backbone.name=mobilenet", "backbone.weights=random:1", "backbone.input_px=32"]
@@ -393,6 +393,7 @@ JOBS = {
     "train_classifier": "train",
     "build_report": "report",
     "run_pipeline": "run",
+    "compact_features": "compact",
 }
 
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from conftest import break_some, draw
-from mirabelle.comparison import STATUS, Difference, compare, current_rejects
+from mirabelle.comparison import STATUS, Difference, compare
+from mirabelle.current import current_rejects
 from mirabelle.decode import DecodeOptions
 from mirabelle.errors import FingerprintMismatch, RunFailed
 from mirabelle.features import FeatureTable
@@ -217,6 +218,21 @@ def test_what_no_marker_names_is_removed(source: Source) -> None:
     assert not any(path.exists() for path in (*stray, beside))
     assert rows_seen(source) == (54, 3)
     assert source.table.clean() == 0
+
+
+def test_strangers_files_take_no_chunk_with_them(source: Source) -> None:
+    """As desktops and network disks leave them, at any depth."""
+    source.embed("run-1")
+    folder = Path(source.table.folder("features"))
+    strays = [folder / ".DS_Store", folder / "run=run-1/.nfs01", folder / "run=run-1/chunk=0/.DS_Store"]
+    strays += [folder / "notes/todo.txt", folder / "run=run-1/chunk=0/below/part-x.parquet"]
+    for stray in strays:
+        stray.parent.mkdir(parents=True, exist_ok=True)
+        stray.write_bytes(b"not ours")
+    assert source.table.clean() == 5
+    assert not any(stray.exists() for stray in strays)
+    assert rows_seen(source) == (54, 0)
+    assert len(source.table.chunks()) == 1
 
 
 def test_embeddings_do_not_mix(source: Source, tmp_path: Path) -> None:

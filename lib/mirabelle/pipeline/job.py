@@ -239,7 +239,7 @@ def execute(config: Config, stages: Sequence[str], command: str, console: Consol
             _run_stages(job, stages)
         except BaseException as error:
             translated = translate(error)
-            _finish_failed(runlog, translated)
+            finish_failed(runlog, translated)
             if translated is error:
                 raise
             raise translated from error
@@ -295,7 +295,8 @@ def session_settings(config: Config, s3: S3Options, stages: Sequence[str]) -> di
     return {**(s3a_settings(s3, cache_folder(config)) if needs_s3a(config, stages) else {}), **config.spark}
 
 
-def _finish_failed(runlog: RunLog, error: BaseException) -> None:
+def finish_failed(runlog: RunLog, error: BaseException) -> None:
+    """End a run's manifest with its error, if that can be written."""
     try:
         runlog.finish("failed", str(error) or type(error).__name__)
     except MirabelleError as second:

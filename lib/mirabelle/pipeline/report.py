@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mirabelle import schema
-from mirabelle.comparison import current_rejects
+from mirabelle.current import current_rejects, fetch_listing
 from mirabelle.decode import thumbnail
 from mirabelle.errors import ImageError, RejectCode
 from mirabelle.evaluation import Metrics, confused_pairs
@@ -59,7 +59,9 @@ def report(job: Job) -> None:
         if "counts" in job.runlog.manifest and pca and pca["id"] != job.runlog.run_id:
             pca = None
         reduced = _read_reduced(job, pca)
-        rejects = current_rejects(job.table(), job.scratch)
+        listing = job.listing_path()
+        listed = fetch_listing(job.store, listing, job.scratch) if listing else None
+        rejects = current_rejects(job.table(), job.scratch, listed)
         # Rendering is the last part, and its own time cannot be in the page.
         contents = ReportContents(
             title=job.config.report.title or f"Pictures in {job.root}",

@@ -52,12 +52,13 @@ class Access:
         """
         with self._lock:
             if self._session is None:
-                profile = None if os.environ.get("AWS_PROFILE") else self.options.profile
+                told = os.environ.get("AWS_PROFILE")
                 try:
-                    self._session = boto3.Session(profile_name=profile)
+                    # One that is given here would go before the keys in AWS's environment.
+                    self._session = boto3.Session(profile_name=None if told else self.options.profile)
                 except ProfileNotFound as error:
                     raise ConfigError(
-                        f"AWS's files have no profile {profile!r}; mend s3.profile or AWS_PROFILE"
+                        f"AWS's files have no profile {told or self.options.profile!r}; mend s3.profile or AWS_PROFILE"
                     ) from error
             return self._session
 

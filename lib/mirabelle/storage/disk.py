@@ -47,6 +47,9 @@ class DiskStore:
                 seen.add((identity.st_dev, identity.st_ino))
                 with os.scandir(folder) as found:
                     entries = list(found)
+            except FileNotFoundError:
+                # Gone since the folder above was read, and all in it.
+                continue
             except OSError as error:
                 raise ListingError(f"cannot list {folder}: {error.strerror}; mend its permissions") from error
             for entry in entries:
@@ -91,6 +94,8 @@ class DiskStore:
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             shutil.copyfile(local, beside)
+            with open(beside, "rb") as file:
+                os.fsync(file.fileno())
             os.replace(beside, path)
         except OSError as error:
             with suppress(OSError):

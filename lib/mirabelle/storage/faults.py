@@ -38,6 +38,8 @@ _BY_CODE = {
     # The answer to a HEAD has no body: of what is behind a bare 400, this alone can be mended here.
     "400": Fault.EXPIRED,
     **dict.fromkeys(("NoSuchKey", "NoSuchVersion", "404", "NotFound", "MethodNotAllowed"), Fault.MISSING),
+    # Names that no object there can have.
+    **dict.fromkeys(("KeyTooLongError", "XMinioInvalidObjectName"), Fault.MISSING),
     **dict.fromkeys(("AccessDenied", "403", "Forbidden", "AllAccessDisabled", "InvalidObjectState"), Fault.DENIED),
     **dict.fromkeys(("PreconditionFailed", "412", "ConditionalRequestConflict"), Fault.CHANGED),
     **dict.fromkeys(("NoSuchBucket", "InvalidBucketName", "InvalidAccessKeyId", "SignatureDoesNotMatch"), Fault.BUCKET),
@@ -47,10 +49,14 @@ _BY_CODE = {
     **dict.fromkeys(("PermanentRedirect", "AuthorizationHeaderMalformed", "301", "307", "401"), Fault.BUCKET),
     **dict.fromkeys(("IllegalLocationConstraintException", "InvalidRequest", "NotImplemented"), Fault.BUCKET),
     **dict.fromkeys(("XAmzContentSHA256Mismatch", "KMS.DisabledException", "QuotaExceeded"), Fault.BUCKET),
+    "ParamValidationError": Fault.OURS,
     **dict.fromkeys(("XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"), Fault.BUCKET),
 }
 _WHAT = {
     "NoSuchBucket": "there is no bucket of that name; create it, or mend the name or the endpoint",
+    "404": "there is no such thing at this endpoint; mend the bucket's name, AWS_ENDPOINT_URL or s3.endpoint",
+    "KeyTooLongError": "no object can have so long a name; give a shorter one",
+    "XMinioInvalidObjectName": "no object there can have such a name; give another",
     "InvalidBucketName": "that is no name a bucket can have; mend it",
     "InvalidAccessKeyId": "the store does not know these credentials; check which ones AWS's default chain finds here",
     "401": "the store does not know these credentials; check which ones AWS's default chain finds here",
@@ -82,6 +88,8 @@ def code_of(error: BaseException) -> str:
     name, text = type(error).__name__, str(error)
     if name in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"):
         return "NoCredentials"
+    if name == "ParamValidationError" and "bucket name" in text:
+        return "InvalidBucketName"
     if "NoCredentialsError" in text:  # what obstore's call for credentials met
         return "NoCredentials"
     # obstore's errors hold the response's body or status as text.
@@ -94,7 +102,8 @@ def code_of(error: BaseException) -> str:
 def judge(error: BaseException) -> Fault:
     """What kind of error it is; one of the store's or the network's that is not known is worth another attempt."""
     theirs = type(error).__module__.startswith(("botocore", "urllib3", "obstore", "http"))
-    if not theirs and not isinstance(error, OSError):
+    # A network's errors name no file, and one of this machine's disk does.
+    if not theirs and not (isinstance(error, OSError) and error.filename is None):
         return Fault.OURS
     return _BY_CODE.get(code_of(error), Fault.TRANSIENT)
 

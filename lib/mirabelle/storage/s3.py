@@ -13,14 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
-import obstore
+from botocore.exceptions import ClientError
 
 from mirabelle.errors import FetchError, ListingError, MirabelleError, OutputError, RejectCode, TransientError
 from mirabelle.storage.access import Access
 from mirabelle.storage.base import Entry, Version
 from mirabelle.storage.faults import Fault, code_of, explain, judge, retry
+from mirabelle.storage.objects import Objects
 from mirabelle.storage.options import S3Options
 from mirabelle.storage.paths import split_s3
 from mirabelle.storage.ranged import RangedFile
@@ -45,6 +47,7 @@ class S3Store:
 
     def __init__(self, options: S3Options) -> None:
         self.access = Access(options)
+        self._objects = Objects(self.access)
         self.reads_at_once = options.reads_at_once
         self._attempts = options.attempts
         self._denied_in_a_row: dict[str, int] = {}
@@ -78,15 +81,24 @@ class S3Store:
                     pages.put(item, timeout=0.1)
                     break
 
+        def list_one(prefix: str) -> None:
+            try:
+                for page in self._pages(bucket, prefix):
+                    put(_entries(bucket, page))
+                    if stopped.is_set():
+                        return
+            except BaseException as error:  # handed to the thread that asked, which stops the others
+                put(error)
+
         def list_all() -> None:
             try:
-                with ThreadPoolExecutor(AT_ONCE) as pool:
-                    prefixes = self._split(bucket, f"{key.rstrip('/')}/" if key else "", put)
-                    for done in [pool.submit(self._list_flat, bucket, prefix, put, stopped) for prefix in prefixes]:
-                        done.result()
-                put(None)
-            except BaseException as error:  # handed to the thread that asked
+                prefixes = self._split(bucket, f"{key.rstrip('/')}/" if key else "", put)
+            except BaseException as error:  # likewise
                 put(error)
+                return
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                list(pool.map(list_one, prefixes))
+            put(None)
 
         threading.Thread(target=list_all, name="mirabelle-listing", daemon=True).start()
         try:
@@ -100,33 +112,22 @@ class S3Store:
     def read(self, path: str, max_bytes: int, etag: str | None = None) -> bytes:
         """The object's bytes, with ``If-Match`` where an etag is given."""
         bucket, key = split_s3(path)
-
-        def attempt() -> bytes:
-            if not _fits_obstore(key):
-                return self._read_by_boto3(bucket, key, max_bytes)
-            found = obstore.get(self.access.store(bucket), key, options={"if_match": f'"{etag}"'} if etag else {})
-            if found.meta["size"] > max_bytes:
-                raise FetchError(RejectCode.TOO_MANY_BYTES, f"more than decode.max_bytes, {max_bytes:,}")
-            return bytes(found.bytes())
-
-        return self._fetch(bucket, attempt)
+        return self._fetch(bucket, lambda: self._objects.get(bucket, key, max_bytes, etag))
 
     def open(self, path: str) -> BinaryIO:
         """The object, to be read in parts; each part is a request of its own, tried again like any."""
         bucket, key = split_s3(path)
-        size = self._fetch(bucket, lambda: obstore.head(self.access.store(bucket), key)["size"])
+        size = self._fetch(bucket, lambda: self._objects.size(bucket, key))
 
         def read(start: int, end: int) -> bytes:
-            return bytes(
-                self._fetch(bucket, lambda: obstore.get_range(self.access.store(bucket), key, start=start, end=end))
-            )
+            return self._fetch(bucket, lambda: self._objects.get_range(bucket, key, start, end))
 
         return cast(BinaryIO, RangedFile(read, size))
 
     def write(self, path: str, content: bytes) -> None:
         """One put."""
         bucket, key = split_s3(path)
-        self._change(bucket, lambda: obstore.put(self.access.store(bucket), key, content, use_multipart=False))
+        self._change(bucket, lambda: self._objects.put(bucket, key, content))
 
     def upload(self, local: str, path: str) -> None:
         """A put, or a multipart upload where the file is large."""
@@ -134,7 +135,7 @@ class S3Store:
 
         def attempt() -> None:
             with open(local, "rb") as file:
-                obstore.put(self.access.store(bucket), key, file)
+                self._objects.put(bucket, key, file)
 
         self._change(bucket, attempt)
 
@@ -149,30 +150,32 @@ class S3Store:
 
     def exists(self, path: str) -> bool:
         """Whether there is an object of that name, or one below it."""
-        bucket, key = split_s3(path)
+        bucket, key = split_s3(path.rstrip("/"))
         if not key:
             return bool(self._list_page(bucket, "", MaxKeys=1).get("KeyCount"))
         try:
-            self._ask(bucket, "read", lambda: self.access.client(bucket).head_object(Bucket=bucket, Key=key))
+            self._ask(bucket, "read", lambda: self._objects.size(bucket, key))
             return True
         except _Missing:
             return bool(self._list_page(bucket, f"{key}/", MaxKeys=1).get("KeyCount"))
 
     def remove(self, path: str) -> None:
-        """Delete an object and all below it."""
-        bucket, key = split_s3(path)
+        """Delete an object and all below it, the "folders" too that Spark and consoles make."""
+        bucket, key = split_s3(path.rstrip("/"))
         keys = [key] if key else []
-        keys += [split_s3(entry.path)[1] for entry in self.walk(path)]
+        keys += [found for page in self._pages(bucket, f"{key}/" if key else "") for found in _keys(page)]
         client = self.access.client(bucket)
-        for start in range(0, len(keys), DELETED_AT_ONCE):
-            objects = [{"Key": k} for k in keys[start : start + DELETED_AT_ONCE]]
-            wanted = {"Objects": objects, "Quiet": True}
-            answer = self._change(bucket, lambda w=wanted: client.delete_objects(Bucket=bucket, Delete=w))  # type: ignore[misc]
+
+        def delete(some: Sequence[str]) -> None:
+            wanted = {"Objects": [{"Key": one} for one in some], "Quiet": True}
+            answer = client.delete_objects(Bucket=bucket, Delete=wanted)
             failed = [e for e in answer.get("Errors", []) if e.get("Code") not in ("NoSuchKey", "NoSuchVersion")]
             if failed:
-                raise OutputError(
-                    f"cannot delete s3://{bucket}/{failed[0]['Key']}: {failed[0]['Code']}; allow s3:DeleteObject"
-                )
+                # Each key has an answer of its own, and "slow down" may be one.
+                raise ClientError({**answer, "Error": failed[0]}, "DeleteObjects")
+
+        for start in range(0, len(keys), DELETED_AT_ONCE):
+            self._change(bucket, partial(delete, keys[start : start + DELETED_AT_ONCE]))
 
     def read_version(self, path: str) -> tuple[bytes, Version, float] | None:
         """Content, etag and age; both times are the store's, so that this machine's clock does not count."""
@@ -192,10 +195,16 @@ class S3Store:
         """A conditional put (``If-None-Match: *`` or ``If-Match``)."""
         bucket, key = split_s3(path)
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
-        client = self.access.client(bucket)
+
+        def attempt() -> dict[str, Any]:
+            answer: dict[str, Any] = self.access.client(bucket).put_object(
+                Bucket=bucket, Key=key, Body=content, **condition
+            )
+            return answer
+
         try:
-            answer = self._change(bucket, lambda: client.put_object(Bucket=bucket, Key=key, Body=content, **condition))
-        except _ConditionFailed:
+            answer = self._change(bucket, attempt, (Fault.CHANGED, Fault.MISSING))
+        except _NotDone:
             # An attempt whose answer was lost may have been ours.
             found = self.read_version(path)
             return found[1] if found and found[0] == content else None
@@ -207,7 +216,10 @@ class S3Store:
             answer: dict[str, Any] = client.list_objects_v2(Bucket=bucket, Prefix=prefix, **self._requester, **more)
             return answer
 
-        return self._ask(bucket, "list", attempt, attempts)
+        try:
+            return self._ask(bucket, "list", attempt, attempts)
+        except _Missing as error:  # this is no S3 server
+            raise ListingError(explain(error.__cause__ or error, bucket, "list")) from error.__cause__
 
     def _split(self, bucket: str, prefix: str, put: Callable[[list[Entry]], None]) -> list[str]:
         """Prefixes to list side by side; objects met on the way are handed to ``put``."""
@@ -226,28 +238,29 @@ class S3Store:
                 break
         return whole + prefixes
 
-    def _list_flat(
-        self, bucket: str, prefix: str, put: Callable[[list[Entry]], None], stopped: threading.Event
-    ) -> None:
+    def _pages(self, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
         more: dict[str, Any] = {}
-        while not stopped.is_set():
+        while True:
             page = self._list_page(bucket, prefix, **more)
-            put(_entries(bucket, page))
+            yield page
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
-
-    def _read_by_boto3(self, bucket: str, key: str, max_bytes: int) -> bytes:
-        found = self.access.client(bucket).get_object(Bucket=bucket, Key=key, **self._requester)
-        if found["ContentLength"] > max_bytes:
-            raise FetchError(RejectCode.TOO_MANY_BYTES, f"more than decode.max_bytes, {max_bytes:,}")
-        return bytes(found["Body"].read())
 
     def _copy(self, source: str, target: str) -> None:
         bucket, key = split_s3(source)
         to_bucket, to_key = split_s3(target)
         client, origin = self.access.client(bucket), {"Bucket": bucket, "Key": key}
-        self._change(to_bucket, lambda: client.copy_object(Bucket=to_bucket, Key=to_key, CopySource=origin))
+        try:
+            self._change(
+                to_bucket,
+                lambda: client.copy_object(Bucket=to_bucket, Key=to_key, CopySource=origin),
+                (Fault.MISSING,),
+            )
+        except _NotDone as error:
+            # A run that was killed while it cleaned up had copied it before.
+            if not self.exists(target):
+                raise OutputError(f"cannot copy {source} to {target}: it is gone; run again with --full") from error
 
     def _fetch(self, bucket: str, attempt: Callable[[], T]) -> T:
         """Read one object: what it alone lacks is a ``FetchError``, what its bucket lacks a ``ListingError``."""
@@ -255,7 +268,7 @@ class S3Store:
             answer = retry(attempt, self._attempts, self.access.renew)
         except TransientError as error:
             # Is it this object, or the whole store?
-            self._list_page(bucket, "", attempts=CHECK_ATTEMPTS, MaxKeys=1)
+            self._check_answers(bucket)
             raise FetchError(RejectCode.UNREADABLE, f"the store answered {error}") from error
         except MirabelleError:
             raise
@@ -272,6 +285,15 @@ class S3Store:
             raise ListingError(explain(error, bucket, "read from")) from error
         self._denied_in_a_row[bucket] = 0
         return answer
+
+    def _check_answers(self, bucket: str) -> None:
+        """Raise ``ListingError`` where the store does not answer at all."""
+        try:
+            self._list_page(bucket, "", attempts=CHECK_ATTEMPTS, MaxKeys=1)
+        except ListingError as error:
+            # Who may read objects need not be allowed to list them.
+            if judge(error.__cause__ or error) is not Fault.DENIED:
+                raise
 
     def _is_open(self, bucket: str) -> bool:
         """After a denial: whether it is this object's alone. Reads that went well say so, or else that we may list."""
@@ -299,19 +321,19 @@ class S3Store:
                 raise _Missing from error
             raise ListingError(explain(error, bucket, action)) from error
 
-    def _change(self, bucket: str, attempt: Callable[[], T]) -> T:
-        """A request that writes; raises ``OutputError``, or ``_ConditionFailed``."""
+    def _change(self, bucket: str, attempt: Callable[[], T], expected: Sequence[Fault] = ()) -> T:
+        """A request that writes; raises ``OutputError``, or ``_NotDone`` for faults that are ``expected``."""
         kept = "; what was finished is kept, and the same command goes on from there"
         try:
             return retry(attempt, self._attempts, self.access.renew)
         except TransientError as error:
             raise OutputError(explain(error.__cause__ or error, bucket, "write to") + kept) from error
         except Exception as error:  # judged, as above
-            if judge(error) is Fault.OURS:
+            fault = judge(error)
+            if fault is Fault.OURS:
                 raise
-            # A condition on an object that is not there is answered so.
-            if judge(error) in (Fault.CHANGED, Fault.MISSING):
-                raise _ConditionFailed from error
+            if fault in expected:
+                raise _NotDone from error
             raise OutputError(explain(error, bucket, "write to") + kept) from error
 
 
@@ -319,8 +341,8 @@ class _Missing(Exception):
     """No such object; never leaves this module."""
 
 
-class _ConditionFailed(Exception):
-    """A conditional put was refused; never leaves this module."""
+class _NotDone(Exception):
+    """A condition did not hold, or what was to be copied is not there; never leaves this module."""
 
 
 def _entries(bucket: str, page: dict[str, Any]) -> list[Entry]:
@@ -336,10 +358,9 @@ def _entries(bucket: str, page: dict[str, Any]) -> list[Entry]:
     ]
 
 
+def _keys(page: dict[str, Any]) -> list[str]:
+    return [found["Key"] for found in page.get("Contents", [])]
+
+
 def _microseconds(moment: datetime) -> int:
     return int(moment.timestamp()) * 1_000_000 + moment.microsecond
-
-
-def _fits_obstore(key: str) -> bool:
-    """obstore takes keys for paths: empty parts, ``.``, ``..`` and control characters are not among them."""
-    return key.isprintable() and not {"", ".", ".."} & set(key.split("/"))
