@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirabelle import schema
+from mirabelle.chunks import reject_policy
 from mirabelle.database import column, copy_to, open_database, quoted
 from mirabelle.decode import DecodeOptions
 from mirabelle.errors import Stage
-from mirabelle.features import FeatureTable, reject_policy
+from mirabelle.features import FeatureTable
 from mirabelle.listing import Listing
 
 STATUS = "_status"

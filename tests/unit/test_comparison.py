@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirabelle import schema
+from mirabelle.chunks import Chunk
 from mirabelle.comparison import MOST_TWINS, STATUS, Difference, Work, compare
 from mirabelle.errors import DecodeError, RejectCode
-from mirabelle.features import Chunk, FeatureTable
+from mirabelle.features import FeatureTable
 from mirabelle.fetching import ImageSource
 from mirabelle.listing import Listing
 from mirabelle.networks import Network

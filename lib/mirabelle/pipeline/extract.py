@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mirabelle import networks, schema
+from mirabelle.chunks import Chunk, recover
 from mirabelle.comparison import STATUS, Difference, compare
 from mirabelle.config import Config
 from mirabelle.console import Console
 from mirabelle.database import copy_to, open_database, quoted
-from mirabelle.features import Chunk, FeatureTable, recover
+from mirabelle.features import FeatureTable
 from mirabelle.fetching import UNKNOWN_BYTES
 from mirabelle.listing import Listing, join_labels, list_images, read_manifest
 from mirabelle.pipeline.job import Job

@@ -16,6 +16,7 @@ from mirabelle import backbones, listing, networks, weights
 from mirabelle import errors as errors_module
 from mirabelle.config import Config
 from mirabelle.console import Console
+from mirabelle.current import newest_listing
 from mirabelle.embedding import Embedding
 from mirabelle.errors import (
     BarNotMet,
@@ -109,10 +110,8 @@ class Job:
 
     def listing_path(self) -> str | None:
         """The newest listing that this embedding's table was brought up to: what its current view is made of."""
-        fingerprint = self.embedding().fingerprint
         manifests = [*read_manifests(self.store, self.output), self.runlog.manifest]
-        found = [m["listing"] for m in manifests if m.get("fingerprint") == fingerprint and m.get("listing")]
-        return found[-1] if found else None
+        return newest_listing(manifests, self.output, self.embedding().fingerprint)
 
     def table(self) -> FeatureTable:
         """The feature table of ``embedding()``."""

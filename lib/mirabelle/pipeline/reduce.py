@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mirabelle import schema
+from mirabelle.chunks import STAGING
 from mirabelle.errors import TrainingError
-from mirabelle.features import STAGING
 from mirabelle.pipeline.job import Job
 from mirabelle.reduction import fit
 from mirabelle.session import slots

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from mirabelle import schema
+from mirabelle.current import newest_listing
 from mirabelle.embedding import Embedding
 from mirabelle.errors import OutputError
 from mirabelle.features import FeatureTable
@@ -80,12 +81,12 @@ def current_features(spark: SparkSession, output: str, embedding: str | None = N
     """
     root = absolute(output)
     store = open_store(root)
-    made = [m for m in read_manifests(store, root) if m.get("embedding") and m.get("listing")]
-    parts = [(Embedding.from_json(manifest["embedding"]), manifest["listing"]) for manifest in made]
-    fitting = [(found, listing) for found, listing in parts if embedding in (None, found.folder)]
+    manifests = read_manifests(store, root)
+    made = [Embedding.from_json(m["embedding"]) for m in manifests if m.get("embedding") and m.get("listing")]
+    fitting = [found for found in made if embedding in (None, found.folder)]
     if not fitting:
         raise OutputError(
             f"{output} holds no features{f' of {embedding}' if embedding else ''}; run `mirabelle extract`"
         )
-    found, listing = fitting[-1]
-    return read_features(spark, FeatureTable(store, root, found), root, listing)
+    table = FeatureTable(store, root, fitting[-1])
+    return read_features(spark, table, root, newest_listing(manifests, root, fitting[-1].fingerprint))

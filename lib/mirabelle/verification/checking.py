@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mirabelle import schema
+from mirabelle.chunks import Chunk
 from mirabelle.embedding import Embedding
 from mirabelle.errors import OutputError
-from mirabelle.features import KINDS, Chunk, FeatureTable
+from mirabelle.features import KINDS, FeatureTable
 from mirabelle.lease import Holder, holder
 from mirabelle.runlog import read_manifests
 from mirabelle.storage import Store, join

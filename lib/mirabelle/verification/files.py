@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mirabelle import schema
+from mirabelle.chunks import MARKER, Chunk
 from mirabelle.embedding import Embedding
 from mirabelle.errors import MirabelleError
-from mirabelle.features import FILES_AT_ONCE, KINDS, MARKER, Chunk, FeatureTable
+from mirabelle.features import FILES_AT_ONCE, KINDS, FeatureTable
 from mirabelle.storage import Store, join
 from mirabelle.verification.notes import Notes, examples
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from mirabelle.chunks import STAGING, Chunk
 from mirabelle.current import listing_of
-from mirabelle.features import STAGING, Chunk
 from mirabelle.lease import FILE, Holder
 from mirabelle.storage import Store, join
 from mirabelle.verification.files import UNREADABLE
