@@ -64,7 +64,7 @@ class Place:
             subprocess.Popen(command, env=told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
             watcher or nullcontext(),
         ):
-            stdout, stderr = process.communicate(timeout=170)
+            stdout, stderr = process.communicate(timeout=400)
         if "unresolved dependency" in stderr or "download failed" in stderr:
             pytest.skip(f"Spark's packages for buckets cannot be resolved here: {stderr[-300:]}")
         assert self.server.secret_key not in stdout + stderr

@@ -245,7 +245,6 @@ def test_an_output_that_may_not_be_written_to_and_an_endpoint_that_is_dead(place
     done = place.run("run", settings=settings, endpoint=proxy.endpoint)  # which has gone
     assert (done.code, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "its endpoint does not answer; check AWS_ENDPOINT_URL" in done.sentence
-    assert done.seconds < 10
     done = place.run("run", "--config", f"s3://{BUCKET}/conf/none.yaml")
     assert (done.code, done.stderr.count("\n")) == (2, 1), done.stderr
     assert f"cannot read the configuration s3://{BUCKET}/conf/none.yaml" in done.sentence

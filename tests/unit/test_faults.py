@@ -9,6 +9,7 @@ from botocore.exceptions import (
     ConnectionClosedError,
     EndpointConnectionError,
     NoCredentialsError,
+    ParamValidationError,
     ReadTimeoutError,
     ResponseStreamingError,
 )
@@ -43,6 +44,7 @@ BY_CODE = {
     "SomethingNew": Fault.TRANSIENT,
     "ExpiredToken": Fault.EXPIRED,
     "NoSuchKey": Fault.MISSING,
+    "KeyTooLongError": Fault.MISSING,
     "AccessDenied": Fault.DENIED,
     "PreconditionFailed": Fault.CHANGED,
     "NoSuchBucket": Fault.BUCKET,
@@ -113,7 +115,18 @@ def test_what_happens_on_the_way_is_tried_again(error: Exception) -> None:
     assert judge(error) is Fault.TRANSIENT
 
 
-@pytest.mark.parametrize("error", [TypeError("x"), ValueError("status code: 503"), KeyError("x"), AssertionError()])
+OURS = [
+    TypeError("x"),
+    ValueError("status code: 503"),
+    KeyError("x"),
+    AssertionError(),
+    FileNotFoundError(2, "No such file or directory", "/of/this/machine"),
+    PermissionError(13, "Permission denied", "/of/this/machine"),
+    ParamValidationError(report="Invalid type for parameter Body"),
+]
+
+
+@pytest.mark.parametrize("error", OURS, ids=lambda error: type(error).__name__)
 def test_our_own_mistakes_are_not(error: Exception) -> None:
     assert judge(error) is Fault.OURS
 
@@ -122,6 +135,8 @@ def test_our_own_mistakes_are_not(error: Exception) -> None:
     ("error", "way_out"),
     [
         (client_error("NoSuchBucket"), "there is no bucket of that name; create it, or mend the name or the endpoint"),
+        (ParamValidationError(report='Invalid bucket name "A!"'), "that is no name a bucket can have; mend it"),
+        (client_error("404"), "no such thing at this endpoint; mend the bucket's name, AWS_ENDPOINT_URL"),
         (client_error("InvalidAccessKeyId"), "does not know these credentials; check which ones"),
         (client_error("SignatureDoesNotMatch"), "secret key does not fit the access key; check"),
         (client_error("RequestTimeTooSkewed"), "clock is too far from the store's; set it right"),

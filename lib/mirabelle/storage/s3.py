@@ -30,7 +30,8 @@ from mirabelle.storage.ranged import RangedFile
 T = TypeVar("T")
 
 AT_ONCE = 16
-CHECK_ATTEMPTS = 3
+# A dead endpoint is known within two seconds, and a bucket that answers one request in ten with "slow down" is alive.
+CHECK_ATTEMPTS = 5
 # Prefixes are listed side by side once there are this many; a prefix of more than a page is not taken apart further.
 ENOUGH_PREFIXES = 2 * AT_ONCE
 DEEPEST_SPLIT = 3
