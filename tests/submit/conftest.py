@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY
+from conftest import REPOSITORY, SMALL
 
 BIN = Path(sys.executable).parent
 
@@ -20,6 +20,14 @@ def environment() -> dict[str, str]:
     """The user's, with this interpreter's commands first, and nothing of a make that runs the tests."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "MIRABELLE_"))}
     return {**own, "PATH": f"{BIN}:{os.environ['PATH']}", "PYSPARK_PYTHON": sys.executable}
+
+
+def run_extract(*settings: str) -> subprocess.CompletedProcess[str]:
+    """`mirabelle extract --quiet` on two cores, as a user types it."""
+    given = [*SMALL, "spark.spark.master=local[2]", *settings]
+    options = [option for setting in given for option in ("--set", setting)]
+    command = [str(BIN / "mirabelle"), "extract", "--quiet", *options]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=240, check=False)
 
 
 @pytest.fixture(scope="session")

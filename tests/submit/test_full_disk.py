@@ -1,15 +1,14 @@
 """An output that fills up: one sentence, exit 2, and what was finished stays and is gone on from."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from conftest import SMALL, draw
-from submit.conftest import environment
+from conftest import draw
+from submit.conftest import run_extract
 
 PICTURES = 400
 
@@ -28,22 +27,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def extract(pictures: Path, output: Path, cache: Path) -> subprocess.CompletedProcess[str]:
-    settings = [f"images.root={pictures}", f"output={output}", f"cache={cache}", *SMALL]
-    # 28 KB of features a picture: the disk is full after some seventy.
-    settings += ["backbone.input_px=96", "backbone.pooling=flatten", "extract.chunk_images=20"]
-    settings += ["extract.task_images=10", "spark.spark.master=local[2]"]
-    options = [option for setting in settings for option in ("--set", setting)]
-    command = [str(Path(sys.executable).with_name("mirabelle")), "extract", "--quiet", *options]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=240, check=False)
-
-
 def test_a_full_disk_is_one_sentence_and_loses_nothing(small_disk: Path, tmp_path: Path, cache: Path) -> None:
     pictures = tmp_path / "pictures"
     for i in range(PICTURES):
         draw(pictures / "Training" / "kind" / f"{i}.png", i)
     output = small_disk / "output"
-    failed = extract(pictures, output, cache)
+    settings = [f"images.root={pictures}", f"output={output}", f"cache={cache}"]
+    # 28 KB of features a picture: the disk is full after some seventy.
+    settings += ["backbone.input_px=96", "backbone.pooling=flatten", "extract.chunk_images=20"]
+    settings += ["extract.task_images=10"]
+    failed = run_extract(*settings)
     assert failed.returncode == 2, failed.stderr
     told = [line for line in failed.stderr.splitlines() if line.startswith("error:")]
     assert len(told) == 1
@@ -54,7 +47,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(small_disk: Path, tmp_pat
     assert kept["path"].is_unique
 
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    done = extract(pictures, output, cache)
+    done = run_extract(*settings)
     assert done.returncode == 0, done.stderr
     assert f"{PICTURES} listed = {PICTURES - len(kept)} embedded + 0 rejected + {len(kept)} unchanged" in done.stdout
     rows = pd.concat(pd.read_parquet(file) for file in (output / "features").glob("**/*.parquet"))
