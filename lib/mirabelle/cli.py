@@ -125,14 +125,15 @@ def compact(
 ) -> None:
     """Merge small feature files, and drop rows that count no more; what readers see stays the same."""
     from mirabelle.console import Console
-    from mirabelle.pipeline import compact as jobs
+    from mirabelle.pipeline.compact import compact as carry_out
+    from mirabelle.pipeline.compact import dry_run as foretell
 
     loaded = _load(config, ["images.root=.", *(set_ or [])])
     if dry_run:
-        jobs.dry_run(loaded, Console(), embedding)
+        foretell(loaded, Console(), embedding)
         return
     try:
-        _print_summary(jobs.compact(loaded, _console(quiet), grace, embedding, break_lease))
+        _print_summary(carry_out(loaded, _console(quiet), grace, embedding, break_lease))
     except KeyboardInterrupt:
         print("interrupted; the table is whole, and the same command goes on from there", file=sys.stderr)
         raise typer.Exit(130) from None

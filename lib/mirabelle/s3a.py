@@ -108,7 +108,7 @@ def s3a_settings(options: S3Options, cache: Path) -> dict[str, object]:
         found[f"{prefix}.requester.pays.enabled"] = True
     for bucket in options.anonymous:
         found[f"{prefix}.{f'bucket.{bucket}.' if bucket != '*' else ''}aws.credentials.provider"] = ANONYMOUS
-    if options.profile and not os.environ.get("AWS_PROFILE"):
+    if options.profile and not {"AWS_PROFILE", "AWS_ACCESS_KEY_ID"} & set(os.environ):
         # The JVM's SDK knows no other way to be told; the driver's takes it when it starts.
         os.environ["AWS_PROFILE"] = options.profile
         found["spark.executorEnv.AWS_PROFILE"] = options.profile

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from pathlib import Path
+
 from mirabelle.config import Config
-from mirabelle.errors import ConfigError, FetchError
-from mirabelle.storage import S3Options, Store, is_s3, open_store
+from mirabelle.errors import ConfigError, FetchError, WeightsError
+from mirabelle.storage import DiskStore, S3Options, Store, absolute, is_s3, open_store
+
+MAX_WEIGHTS_BYTES = 2**34
 
 
 def s3_options(config: Config) -> S3Options:
@@ -36,3 +42,24 @@ def read_text_file(uri: str) -> bytes | None:
         return open_store(uri).read(uri, 2**20)
     except FetchError as error:
         raise ConfigError(f"cannot read the configuration {uri}: {error}; give another with --config") from error
+
+
+def with_local_weights(config: Config, cache: Path) -> Config:
+    """The configuration with weights that are in a bucket fetched to the cache; others as they are.
+
+    Raises:
+        WeightsError: they cannot be read.
+    """
+    uri = config.backbone.weights
+    if not is_s3(uri):
+        return config
+    try:
+        content = store_of(config, uri).read(absolute(uri), MAX_WEIGHTS_BYTES)
+    except FetchError as error:
+        raise WeightsError(f"cannot read backbone.weights {uri}: {error}") from error
+    file = cache / "weights" / hashlib.sha256(uri.encode()).hexdigest()[:16] / uri.rpartition("/")[2]
+    DiskStore().write(str(file), content)
+    # Its time stands for its content, by which the converted network is found again.
+    moment = int(hashlib.sha256(content).hexdigest()[:8], 16)
+    os.utime(file, (moment, moment))
+    return config.model_copy(update={"backbone": config.backbone.model_copy(update={"weights": str(file)})})

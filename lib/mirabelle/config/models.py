@@ -103,7 +103,8 @@ class Backbone(_Section):
     name: str = Field("resnet50", description="The network: `mirabelle inspect --backbones` lists them.")
     weights: str = Field(
         "imagenet",
-        description="`imagenet`; a `.weights.h5` or `.keras` file; or `random:<seed>` for tests and benchmarks.",
+        description="`imagenet`; a `.weights.h5` or `.keras` file, here or s3://; or `random:<seed>` for tests and"
+        " benchmarks.",
     )
     input_px: int | None = Field(
         None, ge=1, le=4096, description="Side of the square the network sees. Default: its own."

@@ -33,7 +33,7 @@ from mirabelle.networks import cache_folder
 from mirabelle.runlog import RunLog, read_manifests
 from mirabelle.s3a import check_s3a, remember_jars, s3a_settings
 from mirabelle.storage import S3Options, Store, absolute, is_s3, join, open_store
-from mirabelle.stores import resolved_options, store_of
+from mirabelle.stores import resolved_options, store_of, with_local_weights
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -223,11 +223,13 @@ def execute(config: Config, stages: Sequence[str], command: str, console: Consol
         BarNotMet: all stages ran, and the run failed a bar of its own.
         RunFailed: Spark or a worker broke; what was committed stays.
     """
+    told = config.masked()
+    config = with_local_weights(config, cache_folder(config))
     validate(config, stages)
     output = absolute(config.output)
     store = store_of(config, output)
     root = absolute(config.images.root) if config.images.root else ""
-    runlog = RunLog(store, output, command, config.masked())
+    runlog = RunLog(store, output, command, told)
     with (
         tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch,
         hold(store, output, runlog.run_id, command, break_lease) as lease,
@@ -322,6 +324,7 @@ def dry_run(config: Config, stages: Sequence[str], console: Console) -> None:
     """
     from mirabelle.pipeline import extract
 
+    config = with_local_weights(config, cache_folder(config))
     validate(config, stages)
     if "extract" in stages:
         extract.dry_run(config, console)

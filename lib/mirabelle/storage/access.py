@@ -52,13 +52,14 @@ class Access:
         """
         with self._lock:
             if self._session is None:
-                told = os.environ.get("AWS_PROFILE")
+                # Ours, if it were given here, would go before the keys in AWS's environment.
+                is_told = "AWS_PROFILE" in os.environ or "AWS_ACCESS_KEY_ID" in os.environ
                 try:
-                    # One that is given here would go before the keys in AWS's environment.
-                    self._session = boto3.Session(profile_name=None if told else self.options.profile)
+                    self._session = boto3.Session(profile_name=None if is_told else self.options.profile)
                 except ProfileNotFound as error:
+                    profile = os.environ.get("AWS_PROFILE") or self.options.profile
                     raise ConfigError(
-                        f"AWS's files have no profile {told or self.options.profile!r}; mend s3.profile or AWS_PROFILE"
+                        f"AWS's files have no profile {profile!r}; mend s3.profile or AWS_PROFILE"
                     ) from error
             return self._session
 

@@ -278,7 +278,7 @@ class S3Store:
             if fault is Fault.OURS:
                 raise
             if fault is Fault.MISSING:
-                raise FetchError(RejectCode.MISSING, "listed, and gone before it was read") from error
+                raise FetchError(RejectCode.MISSING, "there is no such object now") from error
             if fault is Fault.CHANGED:
                 raise FetchError(RejectCode.UNREADABLE, "changed after it was listed; the next run takes it") from error
             if fault is Fault.DENIED and self._is_open(bucket):
