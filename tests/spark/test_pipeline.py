@@ -366,7 +366,7 @@ def test_the_readmes_own_lines_run(pipeline: Run, spark: SparkSession) -> None:
     job = pipeline()
     readme = (REPOSITORY / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     told = {
         "OUT/pca/<id>": job.folder("pca"),
         "<network>-<fingerprint>": job.embedding().folder,
@@ -382,5 +382,5 @@ def test_the_readmes_own_lines_run(pipeline: Run, spark: SparkSession) -> None:
         for old, new in told.items():
             code = code.replace(old, new)
         exec(code, names)
-    assert len(names["features"]) == 54
+    assert len(names["features"]) == names["view"].count() == 54
     assert names["embedded"].where("outcome.code is null").count() == 54
