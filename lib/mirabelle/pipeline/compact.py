@@ -23,7 +23,7 @@ from mirabelle.errors import OutputError
 from mirabelle.features import FeatureTable
 from mirabelle.lease import hold
 from mirabelle.merging import MergeReport
-from mirabelle.pipeline.job import Job, finish_failed, translate, validate
+from mirabelle.pipeline.job import Job, recording_failure, validate
 from mirabelle.runlog import RunLog, read_manifests
 from mirabelle.session import open_session
 from mirabelle.storage import Store, absolute
@@ -74,14 +74,8 @@ def compact(
         if not plans:
             return [("compact", NOTHING)]
         runlog.write()
-        try:
+        with recording_failure(runlog):
             compact_tables(job, plans, grace_seconds)
-        except BaseException as error:
-            translated = translate(error)
-            finish_failed(runlog, translated)
-            if translated is error:
-                raise
-            raise translated from error
         runlog.finish("done")
     return job.summary
 

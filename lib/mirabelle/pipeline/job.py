@@ -7,8 +7,8 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -236,14 +236,8 @@ def execute(config: Config, stages: Sequence[str], command: str, console: Consol
     ):
         job = Job(config, store, resolved_options(config), root, output, runlog, console, lease, scratch)
         runlog.write()
-        try:
+        with recording_failure(runlog):
             _run_stages(job, stages)
-        except BaseException as error:
-            translated = translate(error)
-            finish_failed(runlog, translated)
-            if translated is error:
-                raise
-            raise translated from error
         problems = [*job.failed_bars, *(str(error) for error in job.unmet)]
         runlog.finish("failed" if problems else "done", "; ".join(problems) or None)
     if job.failed_bars:
@@ -296,13 +290,21 @@ def session_settings(config: Config, s3: S3Options, stages: Sequence[str]) -> di
     return {**(s3a_settings(s3, cache_folder(config)) if needs_s3a(config, stages) else {}), **config.spark}
 
 
-def finish_failed(runlog: RunLog, error: BaseException) -> None:
-    """End a run's manifest with its error, if that can be written."""
+@contextmanager
+def recording_failure(runlog: RunLog) -> Iterator[None]:
+    """Whatever ends the block early is translated, and ends the run's manifest too, if that can be written."""
     try:
-        runlog.finish("failed", str(error) or type(error).__name__)
-    except MirabelleError as second:
-        # The output may be what failed; the first error tells more.
-        log.debug("the manifest could not be written: %s", second)
+        yield
+    except BaseException as error:
+        translated = translate(error)
+        try:
+            runlog.finish("failed", str(translated) or type(translated).__name__)
+        except MirabelleError as second:
+            # The output may be what failed; the first error tells more.
+            log.debug("the manifest could not be written: %s", second)
+        if translated is error:
+            raise
+        raise translated from error
 
 
 def _attempt(job: Job, stage: Callable[[Job], None], stages: Sequence[str]) -> None:

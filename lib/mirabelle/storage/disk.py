@@ -7,7 +7,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -90,33 +90,21 @@ class DiskStore:
 
     def upload(self, local: str, path: str) -> None:
         """Copy a file whole or not at all."""
-        beside = f"{path}.{os.getpid()}.partial"
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+        with _written_beside(path) as beside:
             shutil.copyfile(local, beside)
             with open(beside, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(beside, path)
-        except OSError as error:
-            with suppress(OSError):
-                os.unlink(beside)
-            raise _cannot_write(path, error) from error
 
     def write(self, path: str, content: bytes) -> None:
         """Put a file whole or not at all."""
-        beside = f"{path}.{os.getpid()}.partial"
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+        with _written_beside(path) as beside:
             with open(beside, "wb") as file:
                 file.write(content)
                 # Without it a crash of the machine can leave a whole name on an empty file.
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path)
-        except OSError as error:
-            with suppress(OSError):
-                os.unlink(beside)
-            raise _cannot_write(path, error) from error
 
     def publish(self, staged: str, final: str, names: Sequence[str]) -> None:
         """One rename: a reader sees the whole folder or none of it.
@@ -165,30 +153,36 @@ class DiskStore:
         Creating is one atomic link. Replacing is a look and a rename, so two that replace at the very same moment
         can both think they did; the next look tells them.
         """
-        # Containers number their processes alike.
-        beside = f"{path}.{secrets.token_hex(4)}.partial"
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+        with _written_beside(path) as beside:
             with open(beside, "wb") as file:
                 file.write(content)
                 file.flush()
                 status = os.fstat(file.fileno())
             if version is None:
-                os.link(beside, path)
-                os.unlink(beside)
+                try:
+                    os.link(beside, path)
+                except FileExistsError:
+                    return None
             elif _version_at(path) == version:
                 os.replace(beside, path)
             else:
-                os.unlink(beside)
                 return None
-        except FileExistsError:
-            os.unlink(beside)
-            return None
-        except OSError as error:
-            with suppress(OSError):
-                os.unlink(beside)
-            raise _cannot_write(path, error) from error
         return _version(status)
+
+
+@contextmanager
+def _written_beside(path: str) -> Iterator[str]:
+    """A name to write a file under before it takes its own; whatever is left of it goes with the block."""
+    # Containers number their processes alike, so the process's number would not do.
+    beside = f"{path}.{secrets.token_hex(4)}.partial"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        yield beside
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        with suppress(OSError):
+            os.unlink(beside)
 
 
 def _cannot_write(path: str, error: OSError) -> OutputError:
