@@ -271,16 +271,16 @@ def _execute(
     break_lease: bool,
 ) -> None:
     from mirabelle.console import Console
-    from mirabelle.pipeline import job as jobs
+    from mirabelle.pipeline import execute, preview
 
     loaded = _load(config, set_ or [])
     console = _console(quiet)
     if dry_run:
         # What it says is all that it does.
-        jobs.dry_run(loaded, stages, Console())
+        preview.dry_run(loaded, stages, Console())
         return
     try:
-        job = jobs.execute(loaded, stages, command, console, break_lease)
+        job = execute(loaded, stages, command, console, break_lease)
     except BarNotMet as failed:
         _print_summary(failed.summary)
         raise

@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mirabelle.errors import FetchError, ImageError, RejectCode
 from mirabelle.storage import S3Options, open_store
 
-# What may lie fetched and not yet decoded, by the listed sizes.
+# What the files that are fetched or under way may weigh, by the listed sizes.
 AHEAD_BYTES = 64 * 2**20
 UNKNOWN_BYTES = 2**20
 
@@ -29,6 +30,7 @@ class ImageSource:
 
 Source = ImageSource | str | bytes | None
 Fetched = bytes | ImageError
+T = TypeVar("T")
 
 
 def fetch(source: Source, max_bytes: int, s3: S3Options) -> Fetched:
@@ -54,21 +56,16 @@ def fetch(source: Source, max_bytes: int, s3: S3Options) -> Fetched:
         return error
 
 
-def fetch_ahead(
-    sources: Iterable[Source], read: Callable[[Source], Fetched], pool: Executor | None, at_once: int
-) -> Iterator[Fetched]:
-    """What ``read`` gives for each source, in order, with up to ``at_once`` reads under way.
+def read_ahead(sources: Iterable[Source], read: Callable[[Source], T], pool: Executor, at_once: int) -> Iterator[T]:
+    """What ``read`` gives for each source, in order, with up to ``at_once`` under way or waiting to be taken.
 
     Args:
         sources: taken as they are needed.
-        read: one source's bytes or error.
-        pool: runs the reads; None: one after another, when they are asked for.
+        read: makes something of one source.
+        pool: runs the reads.
         at_once: fewer where that many would fill more than ``AHEAD_BYTES``.
     """
-    if pool is None:
-        yield from map(read, sources)
-        return
-    waiting: deque[tuple[Future[Fetched], int]] = deque()
+    waiting: deque[tuple[Future[T], int]] = deque()
     ahead = 0
     try:
         for source in sources:

@@ -19,7 +19,7 @@ from mirabelle import backbones, weights
 from mirabelle.config import Config
 from mirabelle.decode import PREPROCESSING_VERSION, DecodeOptions
 from mirabelle.embedding import NORMALISATIONS, Embedding, EngineName, Normalisation, Precision
-from mirabelle.engines import CONVERSION_VERSION, Files, convert
+from mirabelle.engines import CONVERSION_VERSION, Files, convert, native_precisions
 from mirabelle.errors import OutputError, PreflightError
 
 FACTS = "network.json"
@@ -46,9 +46,16 @@ class Network:
     was_cached: bool
 
 
-def decode_options(config: Config) -> DecodeOptions:
-    """The decoder's options out of a configuration."""
-    return DecodeOptions(**dict(config.decode))
+def decode_options(config: Config, precision: Precision = "float32") -> DecodeOptions:
+    """The decoder's options out of a configuration.
+
+    Args:
+        config: its ``decode`` part counts.
+        precision: settles ``decode.scaled``, where it is auto: bf16 is for features within a cosine of 0.999, float32
+            for equality with Keras.
+    """
+    scaled = config.decode.scaled == "always" or (config.decode.scaled == "auto" and precision == "bf16")
+    return DecodeOptions(**{**dict(config.decode), "scaled": scaled})
 
 
 def prepare(config: Config, precision: Precision) -> Network:
@@ -76,13 +83,21 @@ def prepare(config: Config, precision: Precision) -> Network:
         input_px=key["input_px"],
         layer=key["layer"],
         pooling=config.backbone.pooling,
-        preprocessing=preprocessing(config, row.normalisation),
+        preprocessing=preprocessing(config, row.normalisation, precision),
         precision=precision,
         width=facts["width"],
     )
     files = {name: (folder / name).read_bytes() for name in facts["files"]}
     normalisation = NORMALISATIONS[row.normalisation]
-    return Network(embedding, config.engine.name, normalisation, decode_options(config), files, was_cached)
+    return Network(embedding, config.engine.name, normalisation, decode_options(config, precision), files, was_cached)
+
+
+def precision_here(config: Config) -> Precision:
+    """The configured precision; for ``auto``, what it would be if the workers' CPUs were like this machine's."""
+    if config.engine.precision != "auto":
+        return config.engine.precision
+    # Keras computes bf16 on CPUs slower than float32.
+    return native_precisions()[-1] if config.engine.name == "openvino" else "float32"
 
 
 def is_cached(config: Config, precision: Precision) -> bool:
@@ -166,11 +181,13 @@ def cache_folder(config: Config) -> Path:
     return folder
 
 
-def preprocessing(config: Config, normalisation: str) -> str:
+def preprocessing(config: Config, normalisation: str, precision: Precision) -> str:
     """All that is done to pixels before the network, as it stands in the fingerprint."""
-    ground = "#" + bytes(config.decode.ground).hex()
-    orient = "exif" if config.decode.orient else "as-stored"
-    return f"v{PREPROCESSING_VERSION} bilinear {orient} on {ground}, {normalisation}"
+    options = decode_options(config, precision)
+    ground = "#" + bytes(options.ground).hex()
+    orient = "exif" if options.orient else "as-stored"
+    resize = "scaled-dct bilinear" if options.scaled else "bilinear"
+    return f"v{PREPROCESSING_VERSION} {resize} {orient} on {ground}, {normalisation}"
 
 
 def _version(package: str) -> str:

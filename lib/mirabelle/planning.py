@@ -13,21 +13,28 @@ BYTES_WORTH_ONE_EMBEDDING = 1_000_000
 
 
 class Pace:
-    """How many images make a chunk: a share of the seconds that a killed run may lose, at the speed seen so far.
+    """How many images make a chunk, and a task, at the speed seen so far.
+
+    A chunk takes its share of the seconds that a killed run may lose. A task takes long enough that its file is worth
+    reading, but towards the end of a run less and less, so that no core waits long for another's last task.
 
     Args:
         seconds: of work under way at any time.
         chunks: that this work is shared among.
         slots: tasks that run at once.
         most: images in a chunk, whatever the speed.
+        task_most: images in a task, likewise.
     """
 
     # Of a slot, before anything was measured; low, so that the first chunk comes early and tells the speed.
     FIRST_IMAGES_PER_SECOND = 4.0
     FEWEST_A_SLOT = 16
+    TASK_SECONDS = 20.0
+    # Of the work that is left, for every slot: the last task to end is late by half of this at worst, on average.
+    TASK_SHARE = 1 / 8
 
-    def __init__(self, seconds: float, chunks: int, slots: int, most: int) -> None:
-        self._seconds, self._slots, self._most = seconds / chunks, slots, most
+    def __init__(self, seconds: float, chunks: int, slots: int, most: int, task_most: int) -> None:
+        self._seconds, self._slots, self._most, self._task_most = seconds / chunks, slots, most, task_most
         self._speed = self.FIRST_IMAGES_PER_SECOND * slots
 
     def measured(self, images: int, seconds: float) -> None:
@@ -40,6 +47,11 @@ class Pace:
         return min(
             self._most, max(self.FEWEST_A_SLOT * self._slots, round(min(self._most, self._speed * self._seconds)))
         )
+
+    def task_images(self, left: int) -> int:
+        """Images for each task, where so many are left to do, those of this chunk among them."""
+        images = min(self._speed * self.TASK_SECONDS, left * self.TASK_SHARE) / self._slots
+        return min(self._task_most, max(self.FEWEST_A_SLOT, round(images)))
 
 
 def plan_tasks(

@@ -39,6 +39,13 @@ CARRY_PATH: Final = "_carry_path"
 """The path they stand under there."""
 REUSE_COLUMNS: Final = (TWIN, CARRY_FILE, CARRY_PATH)
 
+# Parts of a worker's time in the run manifest.
+STORE: Final = "waiting_for_store"
+DECODING: Final = "waiting_for_decoding"
+INFERENCE: Final = "inference"
+WRITING: Final = "writing"
+WORKER_SECONDS: Final = (STORE, DECODING, INFERENCE, WRITING)
+
 # The reduced features and the predictions.
 REDUCED: Final = "reduced"
 PREDICTED: Final = "predicted"

@@ -33,7 +33,7 @@ class TaskReport:
         reused: of both, rows that another row's features or reason were taken for, their content being the same.
         model_rows: pictures the network was run on.
         codes: rejects by code.
-        seconds: by part, as in ``Tally``.
+        seconds, decode_core_seconds: as in ``Tally``.
     """
 
     task: int
@@ -45,6 +45,7 @@ class TaskReport:
     model_rows: int
     codes: dict[str, int]
     seconds: dict[str, float]
+    decode_core_seconds: float
 
     def to_json(self) -> str:
         """As one line, to travel back to the driver."""
@@ -75,7 +76,7 @@ def run_task(embedder: Embedder, images: pa.Table, store: Store, staging: str, t
     bad = [i for i, outcome in enumerate(outcomes) if outcome.error is not None]
     lineage = embedder.spec.embedding.to_json()
     name = f"part-{task:05d}-{attempt}.parquet"
-    with tally.time("write"):
+    with tally.time(schema.WRITING):
         if good:
             table = features_table(images.take(good), [outcomes[i] for i in good], lineage)
             store.write(f"{staging}/features/{name}", parquet_bytes(table))
@@ -92,6 +93,7 @@ def run_task(embedder: Embedder, images: pa.Table, store: Store, staging: str, t
         tally.model_rows,
         Counter(str(outcomes[i].error.code) for i in bad),  # type: ignore[union-attr]
         tally.seconds,
+        tally.decode_core_seconds,
     )
 
 
@@ -101,7 +103,7 @@ def _outcomes(embedder: Embedder, images: pa.Table, store: Store, tally: Tally) 
     twins: list[bool] = [False] * len(images)
     if schema.TWIN in images.column_names:
         twins = images[schema.TWIN].to_pylist()
-        with tally.time("fetch"):
+        with tally.time(schema.STORE):
             known = _carried(images, store)
     own = [i for i, twin in enumerate(twins) if not twin and i not in known]
     columns = [images[name].to_pylist() for name in (schema.PATH, schema.SIZE_BYTES, schema.ETAG)]

@@ -7,12 +7,12 @@ Executors only, though nothing here knows of Spark: it can be run and tested in 
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from mirabelle.decode import DecodedImage, DecodeOptions, decode
 from mirabelle.embedding import Embedding, EngineName, Normalisation
 from mirabelle.engines import Engine, Features, Files, Pixels, open_engine
 from mirabelle.errors import EmbedError, ImageError, RejectCode
-from mirabelle.fetching import Fetched, ImageSource, Source, fetch, fetch_ahead
+from mirabelle.fetching import ImageSource, Source, fetch, read_ahead
 from mirabelle.storage import S3Options, open_store
 
 
@@ -68,9 +68,16 @@ class Outcome:
 
 @dataclass
 class Tally:
-    """Where a worker's time went, in seconds, and how many pictures the network was run on."""
+    """Where a worker's time went, and how many pictures the network was run on.
 
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("fetch", "decode", "embed", "write"), 0.0))
+    Attributes:
+        seconds: by the clock, of the thread that runs the network; its waiting counts for what it waited for.
+        decode_core_seconds: of the threads that decode, which run while the network does.
+        model_rows: pictures the network was run on.
+    """
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(schema.WORKER_SECONDS, 0.0))
+    decode_core_seconds: float = 0.0
     model_rows: int = 0
 
     @contextmanager
@@ -83,8 +90,20 @@ class Tally:
             self.seconds[part] += time.perf_counter() - start
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A picture ready for the network, or why there is none; when its bytes were there, and what decoding them took."""
+
+    picture: DecodedImage | ImageError
+    fetched_at: float
+    decode_core_seconds: float
+
+
 class Embedder:
     """A compiled network with the road to it. One to a process; not for several threads at once.
+
+    Pictures are fetched and decoded by threads while the network runs on those before them, at most one batch and what
+    the store likes to be asked for at once ahead.
 
     Attributes:
         spec: what it was built for.
@@ -101,23 +120,24 @@ class Embedder:
         )
         side = spec.embedding.input_px
         self._batch: Pixels = np.empty((spec.batch_images, side, side, 3), dtype=np.uint8)
-
-        self._pool: ThreadPoolExecutor | None = None
+        # Pillow's switch for truncated files holds for all threads.
+        self._decoders = 1 if spec.decode.accept_truncated else spec.threads
+        self._may_decode = threading.Semaphore(self._decoders)
+        self._threads = self._decoders
+        self._pool = ThreadPoolExecutor(self._threads, "mirabelle-pictures")
 
     def embed(self, sources: Iterable[Source], tally: Tally) -> Iterator[Outcome]:
-        """One outcome for each source, in order; holds one batch of decoded pictures at most.
+        """One outcome for each source, in order.
 
         Args:
             sources: images, their paths, or their bytes.
-            tally: added to as the work goes; its time for fetching is what was waited for.
+            tally: added to as the work goes.
         """
         outcomes: list[Outcome] = []
         filled: list[int] = []
-        for fetched in self._fetch(sources, tally):
-            try:
-                picture = self._decode(fetched, tally)
-            except ImageError as error:
-                outcomes.append(Outcome(error=error))
+        for picture in self._pictures(sources, tally):
+            if isinstance(picture, ImageError):
+                outcomes.append(Outcome(error=picture))
                 continue
             self._batch[len(filled)] = picture.pixels
             filled.append(len(outcomes))
@@ -127,33 +147,47 @@ class Embedder:
                 outcomes, filled = [], []
         yield from self._finish(outcomes, filled, tally)
 
-    def _fetch(self, sources: Iterable[Source], tally: Tally) -> Iterator[Fetched]:
+    def _pictures(self, sources: Iterable[Source], tally: Tally) -> Iterator[DecodedImage | ImageError]:
         sources = iter(sources)
         first = next(sources, _NOTHING)
         if first is _NOTHING:
             return
-        at_once = _reads_at_once(first, self.spec.s3)
-        if at_once > 1 and self._pool is None:
-            self._pool = ThreadPoolExecutor(at_once, "mirabelle-fetch")
-        read = partial(fetch, max_bytes=self.spec.decode.max_bytes, s3=self.spec.s3)
-        fetched = fetch_ahead(itertools.chain([first], sources), read, self._pool if at_once > 1 else None, at_once)
+        reads = _reads_at_once(first, self.spec.s3)
+        threads = max(reads, self._decoders)
+        if threads > self._threads:
+            self._pool, self._threads = ThreadPoolExecutor(threads, "mirabelle-pictures"), threads
+        prepared = read_ahead(itertools.chain([first], sources), self._prepare, self._pool, len(self._batch) + threads)
         while True:
-            with tally.time("fetch"):
-                item = next(fetched, None)
+            asked_at = time.perf_counter()
+            item = next(prepared, None)
             if item is None:
                 return
-            yield item
+            waited = time.perf_counter() - asked_at
+            store = min(max(item.fetched_at - asked_at, 0.0), waited)
+            tally.seconds[schema.STORE] += store
+            tally.seconds[schema.DECODING] += waited - store
+            tally.decode_core_seconds += item.decode_core_seconds
+            yield item.picture
 
-    def _decode(self, fetched: Fetched, tally: Tally) -> DecodedImage:
+    def _prepare(self, source: Source) -> _Prepared:
+        """Fetch and decode; runs in the pool."""
+        fetched = fetch(source, self.spec.decode.max_bytes, self.spec.s3)
+        fetched_at = time.perf_counter()
         if isinstance(fetched, ImageError):
-            raise fetched
-        with tally.time("decode"):
-            return decode(fetched, self.spec.embedding.input_px, self.spec.decode)
+            return _Prepared(fetched, fetched_at, 0.0)
+        with self._may_decode:
+            start = time.thread_time()
+            picture: DecodedImage | ImageError
+            try:
+                picture = decode(fetched, self.spec.embedding.input_px, self.spec.decode)
+            except ImageError as error:
+                picture = error
+            return _Prepared(picture, fetched_at, time.thread_time() - start)
 
     def _finish(self, outcomes: list[Outcome], filled: list[int], tally: Tally) -> list[Outcome]:
         """Run the network on the ``filled`` first rows of the batch and complete their outcomes."""
         if filled:
-            with tally.time("embed"):
+            with tally.time(schema.INFERENCE):
                 results = self._run(self._batch[: len(filled)])
             tally.model_rows += len(filled)
             for position, result in zip(filled, results, strict=True):

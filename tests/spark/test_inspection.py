@@ -17,7 +17,7 @@ from mirabelle.config import Config, load
 from mirabelle.console import Console
 from mirabelle.errors import UserError
 from mirabelle.pipeline import Job
-from mirabelle.pipeline.job import dry_run
+from mirabelle.pipeline.preview import dry_run
 
 Run = Callable[..., Job]
 

@@ -120,7 +120,9 @@ def test_every_key_is_explained_and_every_default_is_valid() -> None:
 
 
 def test_the_decoders_defaults_are_told_truly() -> None:
-    assert DecodeOptions(**dict(load(None, NEEDED, {}).decode)) == DecodeOptions()
+    told = dict(load(None, NEEDED, {}).decode)
+    assert told.pop("scaled") == "auto"
+    assert DecodeOptions(**told) == DecodeOptions()
 
 
 @pytest.mark.parametrize("name", ["fruits.yaml", "demo.yaml"])

@@ -5,7 +5,7 @@ import pytest
 
 from mirabelle import errors
 from mirabelle.errors import BarNotMet, ConfigError, DecodeError, MirabelleError, RejectCode
-from mirabelle.pipeline.job import translate
+from mirabelle.pipeline.failures import translate
 
 KINDS = [k for _, k in inspect.getmembers(errors, inspect.isclass) if issubclass(k, MirabelleError)]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirabelle.errors import FetchError, ListingError, RejectCode
-from mirabelle.fetching import AHEAD_BYTES, UNKNOWN_BYTES, Fetched, ImageSource, Source, fetch, fetch_ahead
+from mirabelle.fetching import AHEAD_BYTES, UNKNOWN_BYTES, Fetched, ImageSource, Source, fetch, read_ahead
 from mirabelle.storage import S3Options
 
 GONE = FetchError(RejectCode.MISSING, "gone")
@@ -55,19 +55,19 @@ def test_the_order_is_kept_however_long_each_takes(pool: ThreadPoolExecutor) -> 
         time.sleep((7 * int(source.path) % 5) / 1000)
         return source.path.encode()
 
-    assert list(fetch_ahead(sources(60), read, pool, 8)) == [str(i).encode() for i in range(60)]
+    assert list(read_ahead(sources(60), read, pool, 8)) == [str(i).encode() for i in range(60)]
 
 
 def test_as_many_are_under_way_as_were_asked_for_and_no_more(pool: ThreadPoolExecutor) -> None:
     reads = Reads()
-    assert len(list(fetch_ahead(sources(40), reads, pool, 5))) == 40
+    assert len(list(read_ahead(sources(40), reads, pool, 5))) == 40
     assert reads.most <= 5
     assert reads.begun == 40
 
 
 def test_reads_go_on_while_their_taker_works(pool: ThreadPoolExecutor) -> None:
     reads = Reads(0)
-    fetched = fetch_ahead(sources(40), reads, pool, 5)
+    fetched = read_ahead(sources(40), reads, pool, 5)
     next(fetched)
     deadline = time.monotonic() + 5
     while reads.begun < 5 and time.monotonic() < deadline:
@@ -81,7 +81,7 @@ def test_reads_go_on_while_their_taker_works(pool: ThreadPoolExecutor) -> None:
 @pytest.mark.parametrize(("size_bytes", "most"), [(AHEAD_BYTES // 3, 3), (2 * AHEAD_BYTES, 1), (1, 8)])
 def test_large_ones_are_fewer_at_once(pool: ThreadPoolExecutor, size_bytes: int, most: int) -> None:
     reads = Reads()
-    assert len(list(fetch_ahead(sources(20, size_bytes), reads, pool, 8))) == 20
+    assert len(list(read_ahead(sources(20, size_bytes), reads, pool, 8))) == 20
     assert reads.most <= most
 
 
@@ -89,19 +89,19 @@ def test_large_ones_are_fewer_at_once(pool: ThreadPoolExecutor, size_bytes: int,
 def test_a_size_that_is_not_known_counts_as_some(unknown: int | None) -> None:
     reads, at_once = Reads(), 2 * AHEAD_BYTES // UNKNOWN_BYTES
     with ThreadPoolExecutor(at_once) as pool:
-        list(fetch_ahead(sources(2 * at_once, unknown), reads, pool, at_once))
+        list(read_ahead(sources(2 * at_once, unknown), reads, pool, at_once))
     assert reads.most <= AHEAD_BYTES // UNKNOWN_BYTES
 
 
 def test_one_images_error_stands_in_its_place(pool: ThreadPoolExecutor) -> None:
     wanted = [ImageSource("a"), ImageSource("gone"), ImageSource("b")]
-    assert list(fetch_ahead(wanted, Reads(), pool, 4)) == [b"a", GONE, b"b"]
+    assert list(read_ahead(wanted, Reads(), pool, 4)) == [b"a", GONE, b"b"]
 
 
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_what_concerns_all_of_them_is_raised(pool: ThreadPoolExecutor, at_once: int) -> None:
     reads = Reads()
-    fetched = fetch_ahead([ImageSource("a"), ImageSource("fatal"), *sources(1000)], reads, pool, at_once)
+    fetched = read_ahead([ImageSource("a"), ImageSource("fatal"), *sources(1000)], reads, pool, at_once)
     assert next(fetched) == b"a"
     with pytest.raises(ListingError, match="the bucket is closed"):
         next(fetched)
@@ -109,19 +109,12 @@ def test_what_concerns_all_of_them_is_raised(pool: ThreadPoolExecutor, at_once: 
     assert list(fetched) == []
 
 
-def test_without_threads_each_is_read_when_it_is_asked_for() -> None:
-    reads = Reads(0)
-    fetched = fetch_ahead(sources(3), reads, None, 1)
-    assert [next(fetched), reads.begun] == [b"0", 1]
-    assert list(fetched) == [b"1", b"2"]
-
-
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, AHEAD_BYTES), max_size=40), st.integers(1, 9))
 def test_each_comes_once_whatever_the_sizes(sizes: list[int], at_once: int) -> None:
     wanted = [ImageSource(str(i), size) for i, size in enumerate(sizes)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(fetch_ahead(iter(wanted), Reads(0), pool, at_once))
+        found = list(read_ahead(iter(wanted), Reads(0), pool, at_once))
     assert found == [str(i).encode() for i in range(len(sizes))]
 
 

@@ -309,6 +309,45 @@ def test_imagenet_that_cannot_be_had_names_the_ways_out(tmp_path: Path, monkeypa
         weights.load(backbones.find("resnet50"), weights.parse("imagenet"), 224, tmp_path)
 
 
+def test_scaled_decoding_keeps_photographs_close_to_keras(tmp_path: Path, vgg16_weights: Path, cache: Path) -> None:
+    from sklearn.datasets import load_sample_images
+
+    paths = []
+    for number, photograph in enumerate(load_sample_images().images):
+        for side in (900, 2100):
+            path = tmp_path / f"{number}-{side}.jpg"
+            large = Image.fromarray(photograph).resize((side * 3 // 2, side), Image.Resampling.BICUBIC)
+            grain = np.random.default_rng(number).normal(0, 4, (side, side * 3 // 2, 1))
+            Image.fromarray(np.clip(np.asarray(large) + grain, 0, 255).astype(np.uint8)).save(path, quality=90)
+            paths.append(path)
+    settings = ("backbone.name=vgg16", f"backbone.weights={vgg16_weights}", "engine.precision=float32")
+    exact = ours(networks.prepare(configured(cache, *settings), "float32"), paths)
+    scaled = ours(networks.prepare(configured(cache, *settings, "decode.scaled=always"), "float32"), paths)
+    assert not np.array_equal(exact, scaled)
+    # The bound that bf16 is held to; 0.9998 was seen.
+    assert cosines(scaled, exact).min() > 0.999
+    if BF16:
+        both = ours(networks.prepare(configured(cache, *settings, "engine.precision=bf16"), "bf16"), paths)
+        assert cosines(both, exact).min() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("setting", "precision", "scaled"),
+    [
+        ("auto", "bf16", True),
+        ("auto", "float32", False),
+        ("always", "float32", True),
+        ("never", "bf16", False),
+    ],
+)
+def test_whether_decoding_is_scaled_stands_in_the_fingerprint(
+    setting: str, precision: str, scaled: bool, cache: Path
+) -> None:
+    config = configured(cache, f"decode.scaled={setting}")
+    assert networks.decode_options(config, precision).scaled is scaled
+    assert ("scaled" in networks.preprocessing(config, "caffe", precision)) is scaled
+
+
 def test_the_decoders_options_come_from_the_configuration(cache: Path) -> None:
     config = configured(cache, "decode.ground=[1, 2, 3]", "decode.max_bytes=9")
     assert networks.decode_options(config) == replace(

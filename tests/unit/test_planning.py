@@ -16,7 +16,7 @@ from mirabelle.planning import BYTES_WORTH_ONE_EMBEDDING, Pace, engine_threads, 
 def test_chunks_are_never_empty_nor_above_their_limit(
     seconds: float, slots: int, most: int, measured: list[tuple[int, float]]
 ) -> None:
-    pace = Pace(seconds, 2, slots, most)
+    pace = Pace(seconds, 2, slots, most, 100)
     for images, took in measured:
         assert 1 <= pace.chunk_images() <= most
         pace.measured(images, took)
@@ -24,11 +24,21 @@ def test_chunks_are_never_empty_nor_above_their_limit(
 
 
 def test_chunks_take_the_time_they_are_given() -> None:
-    pace = Pace(seconds=120, chunks=2, slots=2, most=10**6)
+    pace = Pace(seconds=120, chunks=2, slots=2, most=10**6, task_most=10**6)
     # Slow until it is known better, so that little is lost if it is killed.
     assert pace.chunk_images() == 60 * 2 * 4
     pace.measured(480, 5.0)
     assert pace.chunk_images() == 60 * 96
+
+
+def test_tasks_take_long_enough_for_a_file_and_less_towards_the_end() -> None:
+    pace = Pace(seconds=120, chunks=2, slots=2, most=10**6, task_most=1500)
+    pace.measured(1000, 10.0)
+    assert pace.task_images(left=90_000) == 20 * 100 // 2
+    assert pace.task_images(left=4_000) == 4_000 // 8 // 2
+    assert pace.task_images(left=3) == Pace.FEWEST_A_SLOT
+    pace.measured(10_000, 10.0)
+    assert pace.task_images(left=90_000) == 1500
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.booleans()), min_size=1, max_size=200), st.integers(1, 8))

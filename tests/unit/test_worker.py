@@ -2,6 +2,8 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +52,64 @@ def test_one_outcome_a_source_in_order_whatever_the_batch(tmp_path: Path, networ
         np.testing.assert_allclose(outcomes[number].features, mean_colour(tmp_path / f"{number}.png"), rtol=1e-5)
         assert (outcomes[number].width_px, outcomes[number].height_px) == (24, 24)
     assert tally.model_rows == 5
-    assert all(tally.seconds[part] > 0 for part in ("fetch", "decode", "embed"))
+    assert tally.seconds[schema.INFERENCE] > 0
+    assert tally.decode_core_seconds > 0
+
+
+def test_pictures_are_decoded_while_the_network_runs_and_no_more_than_a_batch_ahead(
+    tmp_path: Path, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "0.png", 0)
+    taken = []
+
+    def sources() -> Iterator[str]:
+        for number in range(100):
+            taken.append(number)
+            yield str(tmp_path / "0.png")
+
+    seen: list[tuple[int, int]] = []
+
+    class Waits:
+        """Runs until the pictures of the next batch were asked for, and longer."""
+
+        def embed(self, pixels: np.ndarray) -> np.ndarray:
+            asked = len(taken)
+            time.sleep(0.05)
+            seen.append((asked, len(taken)))
+            return np.ones((len(pixels), 3), np.float32)
+
+    embedder = Embedder(small_batches(network, 10), network.files)
+    embedder._engine = Waits()
+    tally = Tally()
+    assert len(list(embedder.embed(sources(), tally))) == 100
+    # Asked for before the engine starts: this batch, the next, and the one that is being read.
+    assert [before for before, _ in seen] == [min(10 * batch + 21, 100) for batch in range(10)]
+    # What was asked for is decoded by the time the engine ends, so that it is not waited for.
+    assert tally.seconds[schema.DECODING] + tally.seconds[schema.STORE] < tally.seconds[schema.INFERENCE]
+
+
+def test_waiting_counts_for_what_was_waited_for(
+    tmp_path: Path, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "0.png", 0)
+    embedder = Embedder(small_batches(network, 1), network.files)
+
+    def slow(part: str) -> Tally:
+        with monkeypatch.context() as patched:
+            original = getattr(worker, part)
+
+            def slowly(*arguments: object, **named: object) -> object:
+                time.sleep(0.2)
+                return original(*arguments, **named)
+
+            patched.setattr(worker, part, slowly)
+            tally = Tally()
+            list(embedder.embed([str(tmp_path / "0.png")], tally))
+            return tally
+
+    by_store, by_decoding = slow("fetch").seconds, slow("decode").seconds
+    assert by_store[schema.STORE] > 0.19 > by_store[schema.DECODING]
+    assert by_decoding[schema.DECODING] > 0.19 > by_decoding[schema.STORE]
 
 
 def test_features_are_not_overwritten_by_the_next_batch(tmp_path: Path, network: Network) -> None:

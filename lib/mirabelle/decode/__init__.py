@@ -7,8 +7,9 @@ May touch Pillow and numpy, and nothing outside the process: no file, no network
 What the pixels are:
 
 - For an ordinary RGB or grey file exactly what Keras's ``load_img(path, target_size=(s, s), interpolation="bilinear")``
-  gives: Pillow's ``convert("RGB")``, then a bilinear resize that stretches. JPEG draft mode would be quicker and is
-  not used, as it changes pixels. ICC profiles are left alone, as Keras leaves them (an XYB JPEG looks odd).
+  gives: Pillow's ``convert("RGB")``, then a bilinear resize that stretches. ICC profiles are left alone, as Keras
+  leaves them (an XYB JPEG looks odd).
+- With ``DecodeOptions.scaled``, large JPEGs are read at a fraction of their size, which changes pixels a little.
 - Unlike Keras: EXIF orientation is applied, transparent pixels are laid over a ground colour, and grey deeper than 8
   bits is scaled instead of clipped. Of several frames or pages the first is taken.
 

@@ -36,6 +36,9 @@ class DecodeOptions:
         max_bytes: larger files are rejected unread. The default holds an uncompressed RGBA picture of ``max_pixels``.
         accept_truncated: give what there is of a file that ends early, where Pillow can (not WebP, AVIF or compressed
             TIFF); what is missing is grey or black.
+        scaled: decode a large JPEG at 1/2, 1/4 or 1/8 of its size (libjpeg's scaled DCT), whichever leaves both sides
+            at least ``SCALED_GAP`` times what is wanted, and resize from there. Pixels differ a little from those
+            of the whole picture: by 0.3 grey levels on average, in photographs.
     """
 
     ground: tuple[int, int, int] = (255, 255, 255)
@@ -43,6 +46,7 @@ class DecodeOptions:
     max_pixels: int = 25_000_000
     max_bytes: int = 100 * 2**20
     accept_truncated: bool = False
+    scaled: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +66,12 @@ class DecodedImage:
 
 _DEFAULTS = DecodeOptions()
 
+SCALED_GAP = 2
+"""As Pillow's ``thumbnail`` has it: the resize still averages two pixels each way, and hides much of what the DCT left.
+With ImageNet's VGG16 and without grain, features of photographs kept a cosine of 0.9991 or better to the exact ones
+(0.9998 at 1/2). Patterns finer than the network can see, such as small print, kept less: 0.95 at a gap of 2, and not
+much more at one of 4."""
+
 # Pillow widens every row before it takes any away: a 1 x 25,000,000 picture would need 22 GB on its way to 224 x 224.
 # Past this size (200 MB) the rows go first, and the rounding may differ from Keras's in the last bit.
 _WIDENED_PIXELS = 50_000_000
@@ -77,10 +87,9 @@ def decode(content: bytes, size_px: int, options: DecodeOptions = _DEFAULTS) -> 
     Raises:
         DecodeError: with the reason's code; nothing else, whatever the bytes.
     """
-    picture = _picture(content, options)
-    width_px, height_px = picture.size
-    if width_px < size_px and height_px * size_px > _WIDENED_PIXELS:
-        picture = picture.resize((width_px, size_px), Image.Resampling.BILINEAR)
+    picture, width_px, height_px = _picture(content, options, SCALED_GAP * size_px if options.scaled else None)
+    if picture.width < size_px and picture.height * size_px > _WIDENED_PIXELS:
+        picture = picture.resize((picture.width, size_px), Image.Resampling.BILINEAR)
     if picture.size != (size_px, size_px):
         picture = picture.resize((size_px, size_px), Image.Resampling.BILINEAR)
     return DecodedImage(np.asarray(picture), width_px, height_px)
@@ -92,34 +101,37 @@ def thumbnail(content: bytes, max_px: int, options: DecodeOptions = _DEFAULTS) -
     Raises:
         DecodeError: as ``decode``.
     """
-    picture = _picture(content, options)
+    picture, _, _ = _picture(content, options, SCALED_GAP * max_px)
     picture.thumbnail((max_px, max_px), Image.Resampling.BICUBIC)
     webp = io.BytesIO()
     picture.save(webp, "WEBP", quality=80, exif=b"", xmp=b"", icc_profile=b"")
     return webp.getvalue()
 
 
-def _picture(content: bytes, options: DecodeOptions) -> Image.Image:
-    """The whole picture in mode RGB, oriented, not resized."""
+def _picture(content: bytes, options: DecodeOptions, least_px: int | None) -> tuple[Image.Image, int, int]:
+    """The whole picture in mode RGB, oriented, and its width and height.
+
+    With ``least_px`` it may come smaller than it is, where that is cheap, but neither side below that.
+    """
     if not content:
         raise DecodeError(RejectCode.EMPTY)
     if len(content) > options.max_bytes:
         raise DecodeError(RejectCode.TOO_MANY_BYTES, f"{len(content):,} bytes; the limit is {options.max_bytes:,}")
     kind = format_of(content)
     try:
-        return _attempt(kind, content, options)
+        return _attempt(kind, content, options, least_px)
     except DecodeError as error:
         if error.code is not RejectCode.TRUNCATED or not options.accept_truncated:
             raise
     with switched_on(ImageFile, "LOAD_TRUNCATED_IMAGES"):
-        return _attempt(kind, content, options)
+        return _attempt(kind, content, options, least_px)
 
 
-def _attempt(kind: str, content: bytes, options: DecodeOptions) -> Image.Image:
+def _attempt(kind: str, content: bytes, options: DecodeOptions, least_px: int | None) -> tuple[Image.Image, int, int]:
     """Decode, and give every failure its code."""
     try:
         with PILLOW_WARNINGS_OFF:
-            return _decoded(kind, content, options)
+            return _decoded(kind, content, options, least_px)
     except DecodeError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
@@ -130,15 +142,23 @@ def _attempt(kind: str, content: bytes, options: DecodeOptions) -> Image.Image:
         raise DecodeError(RejectCode.TRUNCATED if early else RejectCode.CORRUPT, detail) from exc
 
 
-def _decoded(kind: str, content: bytes, options: DecodeOptions) -> Image.Image:
-    """In mode RGB, oriented; raises whatever Pillow raises."""
+def _decoded(kind: str, content: bytes, options: DecodeOptions, least_px: int | None) -> tuple[Image.Image, int, int]:
+    """As ``_picture``; raises whatever Pillow raises."""
     check_header(kind, content, options.max_pixels)
     image = open_image(kind, content)
     check_cost(image, content, options.max_pixels)
     layout = sample_layout(image)
+    width_px, height_px = image.size
+    if least_px is not None and kind == "JPEG":
+        image.draft(None, (least_px, least_px))
+    scaled = image.size != (width_px, height_px)
     turn = _load(image, options.orient)
     picture = to_rgb(image, layout, options.ground)
-    return picture.transpose(_TRANSPOSES[turn]) if turn in _TRANSPOSES else picture
+    if turn in _TRANSPOSES:
+        picture = picture.transpose(_TRANSPOSES[turn])
+    if not scaled:
+        return picture, *picture.size
+    return (picture, height_px, width_px) if turn in _TURNED else (picture, width_px, height_px)
 
 
 def _load(image: ImageFile.ImageFile, orient: bool) -> int:
@@ -163,6 +183,7 @@ _TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TURNED = frozenset({5, 6, 7, 8})  # width and height change places
 _EXIF_KEYS = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
 
 

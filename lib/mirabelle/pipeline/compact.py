@@ -23,7 +23,9 @@ from mirabelle.errors import OutputError
 from mirabelle.features import FeatureTable
 from mirabelle.lease import hold
 from mirabelle.merging import MergeReport
-from mirabelle.pipeline.job import Job, recording_failure, validate
+from mirabelle.pipeline.checks import validate
+from mirabelle.pipeline.failures import recording_failure
+from mirabelle.pipeline.job import Job
 from mirabelle.runlog import RunLog, read_manifests
 from mirabelle.session import open_session
 from mirabelle.storage import Store, absolute

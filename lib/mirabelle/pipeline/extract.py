@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import tempfile
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -19,17 +18,16 @@ import pyarrow.compute as pc
 from mirabelle import networks, schema
 from mirabelle.chunks import Chunk, recover
 from mirabelle.comparison import STATUS, Difference, compare
-from mirabelle.config import Config
-from mirabelle.console import Console
 from mirabelle.database import copy_to, open_database, quoted
+from mirabelle.embedding import Precision
 from mirabelle.features import FeatureTable
 from mirabelle.fetching import UNKNOWN_BYTES
-from mirabelle.listing import Listing, join_labels, list_images, read_manifest
+from mirabelle.listing import Listing
 from mirabelle.pipeline.job import Job
+from mirabelle.pipeline.source import list_source
 from mirabelle.planning import Pace, plan_tasks
 from mirabelle.session import slots
-from mirabelle.storage import absolute, is_s3, join
-from mirabelle.stores import store_of
+from mirabelle.storage import join
 from mirabelle.tasks import TaskReport
 
 if TYPE_CHECKING:
@@ -38,82 +36,64 @@ if TYPE_CHECKING:
 
 # While one chunk's last tasks run, the next one's first keep the other cores busy.
 CHUNKS_IN_FLIGHT = 2
+# Of features, which a task holds in memory and writes to one file.
+TASK_BYTES = 64 * 2**20
 REFRESH_SECONDS = 0.25
-LABELS_SHOWN = 200
 RANDOM_WEIGHTS = "the weights are random, not learnt: these features are good for tests and benchmarks alone"
 
 
-def list_source(job: Job) -> Listing:
-    """The run's listing, labels and all; needs no Spark.
+class Preparation:
+    """What needs no Spark, done while it starts: the listing, then the network as it will probably be wanted."""
+
+    # Most bad input shows at once, and should not have to wait for Spark.
+    HEAD_START_SECONDS = 1.0
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._thread = ThreadPoolExecutor(1, "mirabelle-preparation")
+        self._listing: Future[Listing] = self._thread.submit(list_source, job)
+        self._network: Future[Network] = self._thread.submit(self._prepare_network)
+
+    def __enter__(self) -> Preparation:
+        if wait([self._listing], self.HEAD_START_SECONDS).done:
+            self.listing()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def listing(self) -> Listing:
+        """The run's listing, once it is there.
+
+        Raises:
+            ListingError: as ``listing`` says.
+        """
+        return self._listing.result()
+
+    def network(self, precision: Precision) -> Network:
+        """The network, once it is there.
+
+        Args:
+            precision: as the preflight settled it; the cache serves two as well as one.
+
+        Raises:
+            WeightsError, ConfigError: as ``networks.prepare`` says.
+        """
+        network = self._network.result()
+        return network if network.embedding.precision == precision else networks.prepare(self._job.config, precision)
+
+    def _prepare_network(self) -> Network:
+        # Nothing is worth preparing for images that cannot be listed.
+        self.listing()
+        with self._job.runlog.time("model"):
+            return networks.prepare(self._job.config, networks.precision_here(self._job.config))
+
+
+def extract(job: Job, preparation: Preparation) -> Listing:
+    """Embed what is new or changed and commit it; counts go into the manifest. Returns the listing.
 
     Raises:
-        ListingError: as ``listing`` says.
-    """
-    with job.runlog.time("list"):
-        images = read_listing(job.config, job.scratch)
-    job.console.say(
-        f"{images.rows:,} images in {job.root or job.config.images.manifest}"
-        + (f", {images.labels:,} labels" if images.labels else "")
-    )
-    if images.unlabelled:
-        job.console.warn(
-            f"{images.unlabelled:,} images have no label: neither the path's layout nor the table tells one"
-        )
-    if images.repeated:
-        job.console.warn(f"{images.repeated:,} rows of the manifest repeat a path; each image counts once")
-    return images
-
-
-def read_listing(config: Config, scratch: str) -> Listing:
-    """List ``images.root`` or read ``images.manifest``, and join ``labels.table``."""
-    wanted, labels = config.images, config.labels
-    root = absolute(wanted.root) if wanted.root else ""
-    if wanted.manifest:
-        manifest = absolute(wanted.manifest)
-        images = read_manifest(
-            store_of(config, manifest),
-            manifest,
-            root,
-            wanted.include,
-            wanted.exclude,
-            wanted.layout,
-            label=labels.label,
-            split=labels.split,
-            scratch=scratch,
-        )
-    else:
-        images = list_images(
-            store_of(config, root),
-            root,
-            wanted.include,
-            wanted.exclude,
-            wanted.layout,
-            _ours(config, root),
-            scratch=scratch,
-        )
-    if labels.table:
-        table = absolute(labels.table)
-        images = join_labels(
-            images, store_of(config, table), table, root, labels.key, labels.label, labels.split, scratch=scratch
-        )
-    return images
-
-
-def _ours(config: Config, root: str) -> list[str]:
-    """What may lie below the root and is no picture, named as the walk will name it."""
-    own = [absolute(path) for path in (config.output, config.cache, config.labels.table) if path]
-    if is_s3(root):
-        return [path for path in own if is_s3(path)]
-    # Told apart by where they really are.
-    real = os.path.realpath(root)
-    return [join(root, os.path.relpath(os.path.realpath(path), real)) for path in own if not is_s3(path)]
-
-
-def extract(job: Job, images: Listing) -> None:
-    """Embed what is new or changed and commit it; counts go into the manifest.
-
-    Raises:
-        PreflightError, WeightsError: before any image is read.
+        ListingError, PreflightError, WeightsError: before any image is read.
         RunFailed: a chunk's counts don't add up, or another run took the lease.
     """
     from mirabelle.stages.preflight import run_preflight
@@ -122,8 +102,8 @@ def extract(job: Job, images: Listing) -> None:
         preflight = run_preflight(job.session, job.config, job.s3)
     for warning in preflight.warnings:
         job.console.warn(warning)
-    with job.runlog.time("model"):
-        network = networks.prepare(job.config, preflight.precision)
+    images = preparation.listing()
+    network = preparation.network(preflight.precision)
     _record(job, preflight, network)
     table = FeatureTable(job.store, job.output, network.embedding)
     with job.runlog.time("plan"):
@@ -136,6 +116,7 @@ def extract(job: Job, images: Listing) -> None:
     with job.runlog.time("embed"):
         chunks, reports = _embed_all(job, images, difference, table, network, preflight)
     _count(job, images, difference, chunks, reports)
+    return images
 
 
 def _keep_listing(job: Job, images: Listing) -> None:
@@ -160,8 +141,9 @@ def _embed_all(
     spec = spec_of(network, preflight.threads, job.config.engine.batch_bytes, job.s3)
     files = context.broadcast(network.files)
     run_id, limits = job.runlog.run_id, network.decode
-    pace = Pace(settings.chunk_seconds, CHUNKS_IN_FLIGHT, preflight.slots, settings.chunk_images)
-    work = difference.take()
+    task_images = max(1, min(settings.task_images, TASK_BYTES // (4 * network.embedding.width)))
+    pace = Pace(settings.chunk_seconds, CHUNKS_IN_FLIGHT, preflight.slots, settings.chunk_images, task_images)
+    work, left = difference.take(), difference.to_do
     numbers = itertools.count()
     running: dict[Future[list[TaskReport]], tuple[int, pa.Table]] = {}
     chunks: list[Chunk] = []
@@ -177,7 +159,8 @@ def _embed_all(
                 while part is not None and len(running) < CHUNKS_IN_FLIGHT:
                     number = next(numbers)
                     # Executors come and go.
-                    tasks = _tasks_of(part, slots(job.session), settings.task_images)
+                    tasks = _tasks_of(part, slots(job.session), pace.task_images(left))
+                    left -= len(part)
                     staging = table.staging_folder(run_id, number)
                     future = pool.submit(
                         embed_chunk, job.session, spec, files, part.drop_columns([STATUS]), tasks, staging, counters
@@ -264,7 +247,7 @@ def _count(job: Job, images: Listing, difference: Difference, chunks: list[Chunk
     }
     assert listed == counts["embedded"] + counts["rejected"] + counts["unchanged"], counts
     codes: Counter[str] = Counter()
-    seconds = dict.fromkeys(("fetch", "decode", "embed", "write"), 0.0)
+    seconds = dict.fromkeys(schema.WORKER_SECONDS, 0.0)
     for report in reports:
         codes.update(report.codes)
         for part, value in report.seconds.items():
@@ -276,6 +259,7 @@ def _count(job: Job, images: Listing, difference: Difference, chunks: list[Chunk
         counts=counts,
         rejects_by_code=dict(codes.most_common()),
         worker_seconds={part: round(value, 3) for part, value in seconds.items()},
+        decode_core_seconds=round(sum(report.decode_core_seconds for report in reports), 3),
         images_per_second=speed,
     )
     job.summary.append(
@@ -302,42 +286,3 @@ def _count(job: Job, images: Listing, difference: Difference, chunks: list[Chunk
             f"{rejects:,} of {listed:,} images ({share:.1%}) were rejected, more than limits.max_reject_share"
             f" {limit:.1%}; what was embedded is kept, and the report and the rejects table tell why"
         )
-
-
-def dry_run(config: Config, console: Console) -> None:
-    """Say what ``extract`` would do here, without Spark and without writing to the output.
-
-    Raises:
-        UserError: what ``extract`` would refuse.
-    """
-    from mirabelle.engines import native_precisions
-
-    with tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch:
-        images = read_listing(config, scratch)
-        root = absolute(config.images.root) if config.images.root else config.images.manifest
-        console.say(f"{images.rows:,} images, {images.size_bytes / 2**20:,.1f} MiB, in {root}")
-        with open_database(scratch) as database:
-            for name in (schema.SPLIT, schema.LABEL):
-                query = f"select {name}, count(*) from {quoted(images.file)} group by 1 order by 1 nulls last"
-                counts = database.execute(query).fetchmany(LABELS_SHOWN)
-                console.say(
-                    f"{name}: " + ", ".join(f"{'none' if value is None else value} {n:,}" for value, n in counts)
-                )
-        if config.engine.precision == "auto":
-            precision = native_precisions()[-1] if config.engine.name == "openvino" else "float32"
-        else:
-            precision = config.engine.precision
-        output = absolute(config.output)
-        if not networks.is_cached(config, precision):
-            console.say(
-                f"{config.backbone.name} ({config.backbone.weights}) would be built and converted first; all images"
-                " count as new"
-            )
-            to_do = images.rows
-        else:
-            network = networks.prepare(config, precision)
-            table = FeatureTable(store_of(config, output), output, network.embedding)
-            difference = compare(table, images, network.decode, scratch, config.extract.full)
-            console.say(f"{network.embedding.folder}, if the workers' CPUs are like this one: {describe(difference)}")
-            to_do = difference.to_do
-        console.say(f"would embed {to_do:,} images into chunks below {output}")

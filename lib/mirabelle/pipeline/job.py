@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mirabelle import backbones, listing, networks, weights
-from mirabelle import errors as errors_module
+from mirabelle import backbones, networks, weights
 from mirabelle.config import Config
 from mirabelle.console import Console
 from mirabelle.current import newest_listing
 from mirabelle.embedding import Embedding
 from mirabelle.errors import (
     BarNotMet,
-    ConfigError,
-    MirabelleError,
     OutputError,
-    RunFailed,
     TrainingError,
     UserError,
 )
 from mirabelle.features import FeatureTable
 from mirabelle.lease import Lease, hold
 from mirabelle.networks import cache_folder
+from mirabelle.pipeline.checks import validate
+from mirabelle.pipeline.failures import recording_failure
 from mirabelle.runlog import RunLog, read_manifests
 from mirabelle.s3a import check_s3a, remember_jars, s3a_settings
-from mirabelle.storage import S3Options, Store, absolute, is_s3, join, open_store
+from mirabelle.storage import S3Options, Store, absolute, is_s3, join
 from mirabelle.stores import resolved_options, store_of, with_local_weights
 
 if TYPE_CHECKING:
@@ -146,66 +142,9 @@ class Job:
             and parts["input_px"] == (wanted.input_px or row.input_px)
             and parts["layer"] == (wanted.layer or row.layer)
             and parts["pooling"] == wanted.pooling
-            and parts["preprocessing"] == networks.preprocessing(self.config, row.normalisation)
+            and parts["preprocessing"] == networks.preprocessing(self.config, row.normalisation, parts["precision"])
             and self.config.engine.precision in ("auto", parts["precision"])
         )
-
-
-def validate(config: Config, stages: Sequence[str]) -> None:
-    """Everything about a configuration that can be judged before Spark starts and any image is read.
-
-    Raises:
-        ConfigError: with every mistake.
-        UserError: the only mistake, if it is of another kind.
-    """
-
-    def check_backbone() -> None:
-        row = backbones.find(config.backbone.name)
-        backbones.check(row, config.backbone.input_px or row.input_px)
-
-    def check_output() -> None:
-        open_store(config.output)
-        output = absolute(config.output)
-        odd = set(output) & set("[]{}*?\\")
-        if odd:
-            raise ConfigError(
-                f"output {config.output!r}: Spark takes {' '.join(sorted(odd))} in a path for a pattern; leave it out"
-            )
-
-    def check_group() -> None:
-        try:
-            re.compile(config.classify.group_by or "")
-        except re.error as error:
-            raise ConfigError(
-                f"classify.group_by {config.classify.group_by!r} is neither a column nor a regular expression: {error}"
-            ) from error
-
-    def check_estimator() -> None:
-        from mirabelle.stages import classify
-
-        classify.check_estimator(config.classify)
-
-    checks: list[Callable[[], object]] = [
-        check_backbone,
-        check_output,
-        lambda: open_store(config.images.root),
-    ]
-    if "extract" in stages:
-        checks.append(lambda: weights.parse(config.backbone.weights))
-        if config.images.layout is not None:
-            checks.append(lambda: listing.compile_layout(str(config.images.layout)))
-    if "train" in stages:
-        checks += [check_estimator, check_group]
-    mistakes: list[UserError] = []
-    for check in checks:
-        try:
-            check()
-        except UserError as error:
-            mistakes.append(error)
-    if len(mistakes) == 1:
-        raise mistakes[0]
-    if mistakes:
-        raise ConfigError(*(str(mistake) for mistake in mistakes))
 
 
 def execute(config: Config, stages: Sequence[str], command: str, console: Console, break_lease: bool = False) -> Job:
@@ -250,24 +189,23 @@ def execute(config: Config, stages: Sequence[str], command: str, console: Consol
 
 
 def _run_stages(job: Job, stages: Sequence[str]) -> None:
-    from mirabelle.pipeline.extract import extract, list_source
+    from mirabelle.pipeline.extract import Preparation, extract
     from mirabelle.pipeline.reduce import reduce
     from mirabelle.pipeline.report import report
     from mirabelle.pipeline.train import train
 
-    images = list_source(job) if "extract" in stages else None
     if set(stages) - {"report"}:
         from mirabelle.session import open_session
 
         with ExitStack() as stack:
+            preparation = stack.enter_context(Preparation(job)) if "extract" in stages else None
             with job.runlog.time("session"):
                 settings = session_settings(job.config, job.s3, stages)
                 job.spark = stack.enter_context(open_session(settings))
             if needs_s3a(job.config, stages):
                 check_s3a(job.spark)
                 remember_jars(job.spark, cache_folder(job.config))
-            if images is not None:
-                extract(job, images)
+            images = extract(job, preparation) if preparation else None
             if "reduce" in stages:
                 _attempt(job, reduce, stages)
             if "train" in stages and images is not None and not images.labels:
@@ -290,23 +228,6 @@ def session_settings(config: Config, s3: S3Options, stages: Sequence[str]) -> di
     return {**(s3a_settings(s3, cache_folder(config)) if needs_s3a(config, stages) else {}), **config.spark}
 
 
-@contextmanager
-def recording_failure(runlog: RunLog) -> Iterator[None]:
-    """Whatever ends the block early is translated, and ends the run's manifest too, if that can be written."""
-    try:
-        yield
-    except BaseException as error:
-        translated = translate(error)
-        try:
-            runlog.finish("failed", str(translated) or type(translated).__name__)
-        except MirabelleError as second:
-            # The output may be what failed; the first error tells more.
-            log.debug("the manifest could not be written: %s", second)
-        if translated is error:
-            raise
-        raise translated from error
-
-
 def _attempt(job: Job, stage: Callable[[Job], None], stages: Sequence[str]) -> None:
     """Run a stage; where a report comes after it, data that will not do for it stop nothing but the stage itself."""
     try:
@@ -316,53 +237,3 @@ def _attempt(job: Job, stage: Callable[[Job], None], stages: Sequence[str]) -> N
             raise
         job.console.warn(str(error))
         job.unmet.append(error)
-
-
-def dry_run(config: Config, stages: Sequence[str], console: Console) -> None:
-    """Say what ``execute`` would do, after the same checks; writes nothing to the output.
-
-    Raises:
-        UserError: what ``execute`` would refuse before Spark starts.
-    """
-    from mirabelle.pipeline import extract
-
-    config = with_local_weights(config, cache_folder(config))
-    validate(config, stages)
-    if "extract" in stages:
-        extract.dry_run(config, console)
-    fewest = f"the fewest components that hold {config.reduce.variance:.0%} of the variance"
-    plans = {
-        "reduce": f"PCA to {config.reduce.components or fewest}",
-        "train": f"{config.classify.estimator} on {config.classify.features} features",
-        "report": "one HTML page",
-    }
-    for stage in stages:
-        if stage in plans:
-            console.say(f"{stage}: {plans[stage]}")
-
-
-def translate(error: BaseException) -> BaseException:
-    """An error of ours that crossed from a worker inside one of Spark's, as itself again; others unchanged.
-
-    Spark hands on a worker's error as text, so the class is found by its name in the traceback.
-    """
-    if isinstance(error, MirabelleError) or not isinstance(error, Exception):
-        return error
-    found = re.findall(r"^mirabelle\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
-    if found:
-        name, message = found[-1]
-        kind = getattr(errors_module, name, RunFailed)
-        if isinstance(kind, type) and issubclass(kind, UserError):
-            return kind(message.strip())
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
-        return OutputError(
-            f"this machine's disk is full, probably that of {tempfile.gettempdir()} or of the output; make room or set"
-            " TMPDIR, and run again: what was finished is kept"
-        )
-    if type(error).__module__.startswith(("pyspark", "py4j")):
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        told = next((line for line in lines if "Error" in line or "Exception" in line), lines[0] if lines else "")
-        return RunFailed(
-            f"Spark gave up: {told[:300]}; what was committed is kept, and the same command goes on from there"
-        )
-    return error

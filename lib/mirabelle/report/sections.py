@@ -201,14 +201,18 @@ def _spans(values: Mapping[str, float], description: str, style: str = "length")
 
 
 def speed(contents: ReportContents) -> View:
-    """Where the time went: seconds by the clock by stage, and seconds of the workers' cores."""
+    """Where the time went: seconds by the clock by stage, and what the workers did with theirs."""
     manifest = contents.manifest
     rate = manifest.get("images_per_second")
     clock = _spans(wording.numbers(manifest.get("seconds")), "Seconds by the clock by stage")
-    work = _spans(wording.numbers(manifest.get("worker_seconds")), "Core-seconds of the workers", "length-second")
+    work = {name.replace("_", " "): span for name, span in wording.numbers(manifest.get("worker_seconds")).items()}
+    counts = wording.mapping(manifest.get("counts"))
+    decoded = wording.numbers({"seconds": manifest.get("decode_core_seconds"), "rows": counts.get("model_rows")})
+    decoding_ms = 1000 * decoded["seconds"] / decoded["rows"] if len(decoded) == 2 and decoded["rows"] else None
     return {
         "clock": clock,
-        "work": work,
+        "work": _spans(work, "Seconds of the workers", "length-second"),
+        "decoding_ms": None if decoding_ms is None else wording.decimal(decoding_ms, 2),
         "rate": wording.decimal(rate, 1) if wording.is_number(rate) else None,
-        "absent": None if clock or work else "This run's manifest holds no timings.",
+        "absent": None if clock or sum(work.values()) else "This run's manifest holds no timings.",
     }

@@ -102,6 +102,8 @@ def test_the_figures_worth_knowing_are_there(page: Page) -> None:
     assert "ab" * 32 in text
     assert "Made by Mirabelle 0.1.0" in text
     assert "frames of one object sit on both sides" in text
+    assert "waiting for store" in text
+    assert "Decoding a picture took 6.50 ms of a core" in text
 
 
 def test_counts_that_do_not_add_up_are_a_warning(make_contents: Make) -> None:

@@ -1,0 +1,60 @@
+"""What becomes of a run that ends early: an error of ours, told once and kept in the manifest. Driver only."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mirabelle import errors as errors_module
+from mirabelle.errors import MirabelleError, OutputError, RunFailed, UserError
+from mirabelle.runlog import RunLog
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def recording_failure(runlog: RunLog) -> Iterator[None]:
+    """Whatever ends the block early is translated, and ends the run's manifest too, if that can be written."""
+    try:
+        yield
+    except BaseException as error:
+        translated = translate(error)
+        try:
+            runlog.finish("failed", str(translated) or type(translated).__name__)
+        except MirabelleError as second:
+            # The output may be what failed; the first error tells more.
+            log.debug("the manifest could not be written: %s", second)
+        if translated is error:
+            raise
+        raise translated from error
+
+
+def translate(error: BaseException) -> BaseException:
+    """An error of ours that crossed from a worker inside one of Spark's, as itself again; others unchanged.
+
+    Spark hands on a worker's error as text, so the class is found by its name in the traceback.
+    """
+    if isinstance(error, MirabelleError) or not isinstance(error, Exception):
+        return error
+    found = re.findall(r"^mirabelle\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
+    if found:
+        name, message = found[-1]
+        kind = getattr(errors_module, name, RunFailed)
+        if isinstance(kind, type) and issubclass(kind, UserError):
+            return kind(message.strip())
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+        return OutputError(
+            f"this machine's disk is full, probably that of {tempfile.gettempdir()} or of the output; make room or set"
+            " TMPDIR, and run again: what was finished is kept"
+        )
+    if type(error).__module__.startswith(("pyspark", "py4j")):
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        told = next((line for line in lines if "Error" in line or "Exception" in line), lines[0] if lines else "")
+        return RunFailed(
+            f"Spark gave up: {told[:300]}; what was committed is kept, and the same command goes on from there"
+        )
+    return error
