@@ -47,21 +47,22 @@ def draw(folder: Path) -> None:
         Image.fromarray(pixels).save(folder / f"{i:04}.png")
 
 
-def write_manifest(folder: Path, rows: int, file: Path) -> None:
-    """So many distinct paths to the pictures of ``folder``, through links to it."""
-    links = folder.parent / "links"
+def link_manifest(folder: Path, rows: int, file: Path) -> None:
+    """So many distinct paths to the pictures below ``folder``, through links to it, beside ``file``."""
+    pictures = sorted(path for path in folder.rglob("*.*g") if path.is_file())
+    links = file.parent / "links"
     links.mkdir(exist_ok=True)
     table_schema = pa.schema([("path", pa.string()), ("size_bytes", pa.int64()), ("label", pa.string())])
     with pq.ParquetWriter(file, table_schema) as writer:
-        for block in range(-(-rows // PICTURES)):
+        for block in range(-(-rows // len(pictures))):
             link = links / f"{block:06}"
             if not link.exists():
-                link.symlink_to(folder)
-            count = min(PICTURES, rows - block * PICTURES)
+                link.symlink_to(folder.resolve())
+            taken = pictures[: rows - block * len(pictures)]
             columns = [
-                [f"{link}/{i:04}.png" for i in range(count)],
-                [1_800] * count,
-                [f"kind {i % 100}" for i in range(count)],
+                [f"{link}/{path.relative_to(folder)}" for path in taken],
+                [path.stat().st_size for path in taken],
+                [f"kind {i % 100}" for i in range(len(taken))],
             ]
             writer.write_table(pa.table(columns, schema=table_schema))
 
@@ -146,7 +147,7 @@ def main() -> None:
                 source = [f"images.root={uri}", "images.layout={label}/{name}"]
             else:
                 manifest = scratch / f"{size}.parquet"
-                write_manifest(pictures, size, manifest)
+                link_manifest(pictures, size, manifest)
                 source = [f"images.manifest={manifest}"]
             cache = [f"cache={scratch / 'cache'}", "spark.spark.driver.memory=2g", "spark.spark.master=local[2]"]
             rows.append((size, watch([*source, f"output={output}", *SETTINGS, *cache], output)))
