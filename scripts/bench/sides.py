@@ -1,0 +1,233 @@
+"""The sides of a comparison, each a whole process that turns a folder of pictures into features: Mirabelle and its peers.
+
+A peer is a program in `peers/`; `--describe` says what it can do. Every side is timed from outside, from its start to
+its end, and nobody's own figures count. Starts processes, reads what they wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlparse
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+HERE = Path(__file__).parent
+PEERS = HERE / "peers"
+# A side that takes longer hangs.
+LIMIT_SECONDS = 3600
+
+
+class CannotRun(Exception):
+    """A side can't run here; its text says why."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a side is to do.
+
+    Attributes:
+        pictures: folder that holds so many pictures and nothing else.
+        images: how many.
+        backbone, weights: as Mirabelle names them.
+        network: folder of the converted network, model.xml and model.bin.
+        precision: ``float32`` or ``bf16``.
+        cores: to use.
+        scratch: an empty folder, where the output goes too.
+        cache: Mirabelle's, warm.
+    """
+
+    pictures: Path
+    images: int
+    backbone: str
+    weights: str
+    network: Path
+    precision: str
+    cores: int
+    scratch: Path
+    cache: Path
+
+    @property
+    def output(self) -> Path:
+        """Where the features go."""
+        return self.scratch / "output"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One whole process: wall seconds, what it said of itself, and Mirabelle's core-seconds by part."""
+
+    seconds: float
+    told: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    stages: dict[str, float] = field(default_factory=dict)
+    worker_seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Side(Protocol):
+    """A program to time."""
+
+    name: str
+
+    def precisions(self, native: tuple[str, ...]) -> tuple[str, ...]:
+        """Those it can do, of the machine's own."""
+
+    def run(self, work: Work) -> Run:
+        """Do the work, in processes that have all ended; raises CannotRun."""
+
+
+class Mirabelle:
+    """`mirabelle extract`, as a user types it, with its defaults; the converted network is in its cache."""
+
+    name = "Mirabelle"
+
+    def precisions(self, native: tuple[str, ...]) -> tuple[str, ...]:
+        """All."""
+        return native
+
+    def run(self, work: Work) -> Run:
+        """See ``Side``."""
+        settings = {
+            "images.root": work.pictures,
+            "output": work.output,
+            "cache": work.cache,
+            "backbone.name": work.backbone,
+            "backbone.weights": work.weights,
+            "engine.precision": work.precision,
+            "spark.spark.master": f"local[{work.cores}]",
+        }
+        flags = [flag for key, value in settings.items() for flag in ("--set", f"{key}={value}")]
+        seconds = timed([str(Path(sys.executable).with_name("mirabelle")), "extract", "--quiet", *flags])
+        (manifest,) = (json.loads(path.read_text()) for path in (work.output / "runs").glob("*.json"))
+        return Run(
+            seconds,
+            "`mirabelle extract` with its defaults, the converted network in its cache",
+            stages=manifest["seconds"],
+            worker_seconds=manifest["worker_seconds"],
+        )
+
+
+class Peer:
+    """A program of `peers/`, in the environment that it asks for."""
+
+    def __init__(self, program: Path, bench_python: Path) -> None:
+        self.program = program
+        described = json.loads(output_of([sys.executable, str(program), "--describe"]))
+        self.name = str(described["name"])
+        self._precisions = tuple(described["precisions"])
+        self._python = Path(sys.executable) if described["python"] == "main" else bench_python
+
+    def precisions(self, native: tuple[str, ...]) -> tuple[str, ...]:
+        """Those that both it and the machine have."""
+        return tuple(precision for precision in native if precision in self._precisions)
+
+    def run(self, work: Work) -> Run:
+        """See ``Side``."""
+        if not self._python.is_file():
+            raise CannotRun("its packages are not installed; make .venv-bench/.ready installs them")
+        target = work.scratch / "told.json"
+        given = {
+            "images": work.pictures,
+            "output": work.output,
+            "backbone": work.backbone,
+            "weights": work.weights,
+            "network": work.network,
+            "precision": work.precision,
+            "cores": work.cores,
+            "limit": work.images,
+            "json": target,
+        }
+        flags = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+        seconds = timed([str(self._python), str(self.program), *flags])
+        told = json.loads(target.read_text())
+        if told["images"] != work.images:
+            raise CannotRun(f"it says that it did {told['images']} of {work.images} pictures")
+        return Run(seconds, told.get("told", ""), told.get("versions", {}))
+
+
+def find_peers(bench_python: Path) -> tuple[list[Peer], dict[str, str]]:
+    """The programs of `peers/`, and those that can't say what they are, with why."""
+    found, broken = [], {}
+    for program in sorted(PEERS.glob("[!_]*.py")):
+        try:
+            found.append(Peer(program, bench_python))
+        except (CannotRun, ValueError, KeyError) as error:
+            broken[program.stem] = str(error)
+    return found, broken
+
+
+def timed(command: list[str]) -> float:
+    """Wall seconds of a whole process. Raises CannotRun, with its last line, where it fails or hangs."""
+    start = time.perf_counter()
+    output_of(command)
+    return time.perf_counter() - start
+
+
+def output_of(command: list[str]) -> str:
+    """What a process prints; whatever it started ends with it."""
+    environment = {**os.environ, "PYSPARK_PYTHON": command[0] if "python" in Path(command[0]).name else sys.executable}
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=LIMIT_SECONDS)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise CannotRun(f"it was not done after {LIMIT_SECONDS} seconds") from error
+        raise
+    if process.returncode:
+        lines = [line.strip() for line in (err or out).splitlines() if line.strip()]
+        raise CannotRun(f"exit code {process.returncode}: {lines[-1][:300] if lines else 'nothing was said'}")
+    return out
+
+
+def read_features(output: Path, pictures: Path) -> dict[str, NDArray[np.float32]]:
+    """Features by path below the pictures' folder, whoever wrote them. Raises CannotRun where a path comes twice."""
+    found: dict[str, NDArray[np.float32]] = {}
+    folder = output / "features" if (output / "features").is_dir() else output
+    for file in sorted(folder.rglob("*.parquet")):
+        table = pq.ParquetFile(file).read(columns=["path", "features"])
+        values = table["features"].combine_chunks()
+        flat = values.flatten().to_numpy(zero_copy_only=False)
+        matrix = np.asarray(flat, np.float32).reshape(len(table), -1)
+        for path, row in zip(table["path"].to_pylist(), matrix, strict=True):
+            where = relative(path, pictures)
+            if where in found:
+                raise CannotRun(f"its output has {where} twice")
+            found[where] = row
+    return found
+
+
+def relative(path: str, pictures: Path) -> str:
+    """A picture's path below its folder, out of a path or a file: address."""
+    plain = unquote(urlparse(path).path) if path.startswith("file:") else path
+    return plain.removeprefix(f"{pictures}/")
+
+
+def lowest_cosine(features: dict[str, NDArray[np.float32]], reference: dict[str, NDArray[np.float32]]) -> float:
+    """Of any picture's features with the reference's. Raises CannotRun where the pictures are not the same ones."""
+    if features.keys() != reference.keys():
+        missing, strange = len(reference.keys() - features.keys()), len(features.keys() - reference.keys())
+        raise CannotRun(f"its output lacks {missing} pictures and has {strange} that are none")
+    ours = np.stack([reference[path] for path in reference]).astype(np.float64)
+    theirs = np.stack([features[path] for path in reference]).astype(np.float64)
+    if ours.shape != theirs.shape:
+        raise CannotRun(f"its features have {theirs.shape[1]} numbers where Mirabelle's have {ours.shape[1]}")
+    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    return float(((ours * theirs).sum(axis=1) / np.maximum(norms, 1e-30)).min())
