@@ -1,0 +1,99 @@
+"""The arithmetic of the figures: steady speed, spread over rounds, efficiency, where core time went. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+PARTS = ("decode", "fetch", "embed", "write")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over the rounds."""
+
+    median: float
+    low: float
+    high: float
+
+    def text(self, digits: int = 1) -> str:
+        """As the tables have it: the median, and what it lies between."""
+        if self.low == self.high:
+            return f"{self.median:,.{digits}f}"
+        return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Of those that are there; None where none is."""
+    found = [value for value in values if value is not None]
+    return Spread(statistics.median(found), min(found), max(found)) if found else None
+
+
+def steady(few: int, many: int, few_seconds: float, many_seconds: float) -> float | None:
+    """Images a second once started: the images more over the seconds more; None where noise has eaten these."""
+    return (many - few) / (many_seconds - few_seconds) if many_seconds > few_seconds else None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A side's figures over the rounds.
+
+    Attributes:
+        steady: images a second.
+        whole: seconds of the process on the larger number of pictures.
+        bound: images a second of the engine alone, measured before and after; for Mirabelle.
+        efficiency: steady over the bound, round by round.
+        over_bound: whole seconds times the bound over the images: 1 would be the engine and nothing else.
+    """
+
+    steady: Spread | None
+    whole: Spread | None
+    bound: Spread | None
+    efficiency: Spread | None
+    over_bound: Spread | None
+
+
+def summarise(part: dict[str, Any], entry: dict[str, Any]) -> Summary:
+    """The figures of one entry of a comparison."""
+    few, many, rounds = part["few"], part["many"], entry["rounds"]
+    speeds = [steady(few, many, row["few_seconds"], row["many_seconds"]) for row in rounds]
+    bounds = [row.get("bound") for row in rounds]
+    return Summary(
+        spread(speeds),
+        spread(row["many_seconds"] for row in rounds),
+        spread(bounds),
+        spread(speed / bound for speed, bound in zip(speeds, bounds, strict=True) if speed and bound),
+        spread(row["many_seconds"] * row["bound"] / many for row in rounds if row.get("bound")),
+    )
+
+
+def core_shares(entry: dict[str, Any], cores: int) -> dict[str, float]:
+    """Where the cores' time goes once started: shares of all of it, from what many pictures cost more than few.
+
+    ``other`` is what no worker counts: waiting for tasks, Spark, Python between the parts, an idle core at the end.
+    """
+    found: dict[str, list[float]] = {}
+    for row in entry["rounds"]:
+        whole = cores * (row["many_seconds"] - row["few_seconds"])
+        if whole <= 0 or "many_workers" not in row:
+            continue
+        parts = {p: (row["many_workers"].get(p, 0) - row["few_workers"].get(p, 0)) / whole for p in PARTS}
+        parts["other"] = 1 - sum(parts.values())
+        for name, share in parts.items():
+            found.setdefault(name, []).append(share)
+    return {name: statistics.median(shares) for name, shares in found.items()}
+
+
+def stage_seconds(entry: dict[str, Any]) -> dict[str, float]:
+    """Seconds of a whole run by stage, medians; ``before and after`` is what lies outside of all stages."""
+    rounds = [row for row in entry["rounds"] if "many_stages" in row]
+    if not rounds:
+        return {}
+    names = list(rounds[0]["many_stages"])
+    found = {name: statistics.median(row["many_stages"].get(name, 0.0) for row in rounds) for name in names}
+    found["before and after"] = statistics.median(
+        row["many_seconds"] - sum(row["many_stages"].values()) for row in rounds
+    )
+    return found
