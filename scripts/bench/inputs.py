@@ -1,8 +1,8 @@
 """The pictures that everything is measured on, made once and kept: (a) small, (b) photographs, (c) large photographs.
 
-(a) comes from a folder where one is given, else from `scripts/render_fruits.py`. (b) and (c) come from folders too, else
-they are cut out of the two photographs that scikit-learn carries: parts of them, mirrored or not, enlarged, with fine
-grain as a sensor has it, so that a file weighs what a camera's does. Writes below the work folder alone.
+(a) comes from a folder where one is given, else from `scripts/render_fruits.py`. (b) and (c) come from folders too,
+else they are cut out of the two photographs that scikit-learn carries: parts of them, mirrored or not, enlarged, with
+fine grain as a sensor has it, so that a file weighs what a camera's does. Writes below the work folder alone.
 """
 
 from __future__ import annotations

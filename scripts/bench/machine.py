@@ -1,4 +1,4 @@
-"""What figures were measured on: processor, memory, versions, revision. Reads the system and asks git; changes nothing."""
+"""What figures were measured on: processor, memory, versions, revision. Reads the system, asks git, changes nothing."""
 
 from __future__ import annotations
 

@@ -8,19 +8,23 @@ in float32. Starts processes; writes below the work folder alone.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from bound import Speed, best
 from inputs import Pictures
-from numpy.typing import NDArray
 from sides import CannotRun, Mirabelle, Run, Side, Work, lowest_cosine, output_of, read_features
+from steady import steady
 
 HERE = Path(__file__).parent
 Part = dict[str, Any]
@@ -62,26 +66,30 @@ class Bench:
         return self.work / "networks" / backbone
 
 
-def export_network(bench: Bench, backbone: str, pictures: Pictures) -> Path:
-    """Have Mirabelle convert the network, and put the very files that it sends to its workers where peers find them."""
+def export_network(bench: Bench, backbone: str) -> None:
+    """Have the network converted into Mirabelle's cache, and the very files that it sends put where peers find them."""
+    # In a process that ends, as Keras and its backend keep their memory and threads.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(convert, backbone, bench.weights[backbone], bench.cache, bench.network(backbone)).result()
+
+
+def convert(backbone: str, weights: str, cache: Path, target: Path) -> None:
+    """Write the converted network's files into ``target``, by way of the cache."""
     from mirabelle import networks
     from mirabelle.config import load
 
+    settings = [f"cache={cache}", f"backbone.name={backbone}", f"backbone.weights={weights}"]
+    config = load(None, ["images.root=.", "output=.", *settings], {})
+    target.mkdir(parents=True, exist_ok=True)
+    for name, content in networks.prepare(config, "float32").files.items():
+        (target / name).write_bytes(content)
+
+
+def warm_up(bench: Bench, backbone: str, pictures: Pictures) -> None:
+    """One run that nobody times, so that the first of those that count finds Spark and Python in memory too."""
     with tempfile.TemporaryDirectory(dir=bench.work) as scratch:
         some = pictures.spread(WARM_UP_IMAGES)
         Mirabelle().run(work_for(bench, backbone, "float32", some, Path(scratch)))
-    settings = [
-        f"images.root={pictures.root}",
-        f"output={bench.work / 'none'}",
-        f"cache={bench.cache}",
-        f"backbone.name={backbone}",
-        f"backbone.weights={bench.weights[backbone]}",
-    ]
-    folder = bench.network(backbone)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in networks.prepare(load(None, settings), "float32").files.items():
-        (folder / name).write_bytes(content)
-    return folder
 
 
 def work_for(bench: Bench, backbone: str, precision: str, pictures: Pictures, scratch: Path) -> Work:
@@ -158,7 +166,7 @@ def compare(
         keep: where to leave Mirabelle's float32 output, for those who need real features.
         save: called after every round.
     """
-    entries = [
+    entries: list[Part] = [
         {"side": side.name, "precision": precision, "told": "", "versions": {}, "rounds": []}
         for side in sides
         for precision in side.precisions(bench.native)
@@ -188,13 +196,15 @@ def compare(
                 bench.say(f"  {entry['side']}, {entry['precision']}: not run: {error}")
                 continue
             entry["rounds"].append(row)
-            gained = (part["many"] - part["few"]) / max(row["many_seconds"] - row["few_seconds"], 1e-9)
-            bench.say(
-                f"  round {number + 1}, {entry['side']}, {entry['precision']}: {row['few_seconds']:.1f} s and"
-                f" {row['many_seconds']:.1f} s, {gained:.1f} images/s"
-            )
+            bench.say(f"  round {number + 1}, {entry['side']}, {entry['precision']}: {told(part, row)}")
         save(part)
     return part
+
+
+def told(part: Part, row: Part) -> str:
+    """A round in a line."""
+    speed = steady(part["few"], part["many"], row["few_seconds"], row["many_seconds"])
+    return f"{row['few_seconds']:.1f} s and {row['many_seconds']:.1f} s, {speed or 0:.1f} images/s"
 
 
 def one_round(
@@ -228,9 +238,7 @@ def profile_of(size: str, run: Run) -> Part:
 
 def bound_now(bench: Bench, comparison: Comparison, precision: str) -> float:
     """The bound at this moment, as a machine's speed drifts."""
-    return best(
-        measure_bound(bench, comparison.backbone, precision, comparison.bounds[precision])
-    ).images_per_second
+    return best(measure_bound(bench, comparison.backbone, precision, comparison.bounds[precision])).images_per_second
 
 
 def check_features(work: Work, entry: Part, is_ours: bool, reference: Features, keep: Path | None) -> None:

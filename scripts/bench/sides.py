@@ -1,4 +1,4 @@
-"""The sides of a comparison, each a whole process that turns a folder of pictures into features: Mirabelle and its peers.
+"""The sides of a comparison, each a whole process from a folder of pictures to features: Mirabelle and its peers.
 
 A peer is a program in `peers/`; `--describe` says what it can do. Every side is timed from outside, from its start to
 its end, and nobody's own figures count. Starts processes, reads what they wrote.
@@ -14,7 +14,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import unquote, urlparse
 
 import numpy as np
@@ -157,7 +157,8 @@ class Peer:
 def find_peers(bench_python: Path) -> tuple[list[Peer], dict[str, str]]:
     """The programs of `peers/`, and those that can't say what they are, with why."""
     found, broken = [], {}
-    for program in sorted(PEERS.glob("[!_]*.py")):
+    programs = [path for path in sorted(PEERS.glob("*.py")) if "__main__" in path.read_text(encoding="utf-8")]
+    for program in programs:
         try:
             found.append(Peer(program, bench_python))
         except (CannotRun, ValueError, KeyError) as error:

@@ -1,0 +1,237 @@
+"""The parts of the benchmark, each a function from what is shared to its piece of the results. Starts processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import decode
+import files
+import inputs
+from bound import Speed
+from inputs import Pictures
+from rounds import Bench, Comparison, Part, compare, export_network, find_bound, warm_up
+from sides import CannotRun, Mirabelle, Side, find_peers, output_of
+from targets import BACKBONES
+
+HERE = Path(__file__).parent
+Save = Callable[[Part], None]
+
+# Pictures, few and many, for each part and network: enough that some seconds more or less of a start don't count.
+COUNTS = {
+    ("extract-a", "resnet50"): (500, 5_000),
+    ("extract-a", "vgg16"): (200, 1_000),
+    ("extract-b", "resnet50"): (100, 500),
+    ("extract-b", "vgg16"): (60, 240),
+    ("extract-c", "resnet50"): (32, 128),
+    ("extract-c", "vgg16"): (32, 128),
+    ("peers", "resnet50"): (200, 1_000),
+    ("peers", "vgg16"): (60, 300),
+}
+PARTS = ("bound", "decode", "extract-a", "extract-b", "extract-c", "files", "peers", "pca")
+# Pictures that the decoders are timed on.
+DECODED = {"a": 200, "b": 16, "c": 4}
+FILE_ROWS = 5_000
+# Starts quickest, in Mirabelle's own environment.
+SHORT_PEER = "openvino_pool"
+
+
+@dataclass
+class Session:
+    """One invocation: what is shared, the pictures that were asked for, and what one part learns for the next.
+
+    Attributes:
+        bench: what all measurements share.
+        given: folders of pictures by input, where there are any.
+        counts: as ``COUNTS``.
+        bench_python: interpreter of the peers' environment.
+        short: whether only a little is to be run.
+        bounds: fastest layouts by network and precision, as far as they are known.
+        exported: networks that are converted and ready.
+    """
+
+    bench: Bench
+    given: dict[str, Path]
+    counts: dict[tuple[str, str], tuple[int, int]]
+    bench_python: Path
+    short: bool = False
+    bounds: dict[tuple[str, str], Speed] = field(default_factory=dict)
+    exported: set[str] = field(default_factory=set)
+
+    @property
+    def backbones(self) -> list[str]:
+        """The networks to measure."""
+        return [name for name in BACKBONES if name in self.bench.weights]
+
+    def pictures(self, letter: str, count: int) -> Pictures:
+        """So many of an input."""
+        return inputs.prepare(letter, count, self.given.get(letter), self.bench.work)
+
+    def network(self, backbone: str) -> None:
+        """Have it converted and exported, once."""
+        if backbone not in self.exported:
+            export_network(self.bench, backbone)
+            if not self.short:
+                warm_up(self.bench, backbone, self.pictures("a", self.most("a")))
+            self.exported.add(backbone)
+
+    def most(self, letter: str) -> int:
+        """Pictures of an input that any part wants, so that they are made once."""
+        users = {"a": ("extract-a", "peers"), "b": ("extract-b",), "c": ("extract-c",)}[letter]
+        compared = [many for (part, _), (_, many) in self.counts.items() if part in users]
+        return max([2 if self.short else DECODED[letter], *compared])
+
+
+def run_bound(session: Session, save: Save) -> Part:
+    """The engine alone, for every network and precision."""
+    part: Part = {"bounds": []}
+    for backbone in session.backbones:
+        session.network(backbone)
+        for precision in session.bench.native:
+            found = find_bound(session.bench, backbone, precision)
+            part["bounds"].append(found)
+            save(part)
+    learn_bounds(session, part)
+    return part
+
+
+def learn_bounds(session: Session, part: Part) -> None:
+    """Keep the fastest layouts for the parts to come."""
+    for one in part.get("bounds", []):
+        speed = Speed(one["layout"], one["batch"], one["images_per_second"][0])
+        session.bounds[one["backbone"], one["precision"]] = speed
+
+
+def run_extract(name: str, session: Session, save: Save) -> Part:
+    """Mirabelle alone on one input, with every network and precision."""
+    return run_comparisons(name, name.removeprefix("extract-"), [Mirabelle()], session, save)
+
+
+def run_peers(session: Session, save: Save) -> Part:
+    """Mirabelle and all peers on (a)."""
+    found, broken = find_peers(session.bench_python)
+    if session.short:
+        found = [peer for peer in found if peer.program.stem == SHORT_PEER]
+    part = run_comparisons("peers", "a", [Mirabelle(), *found], session, save)
+    return part | {"broken": broken}
+
+
+def run_comparisons(name: str, letter: str, sides: Sequence[Side], session: Session, save: Save) -> Part:
+    """One comparison a network."""
+    part: Part = {"comparisons": []}
+    for backbone in session.backbones:
+        if (name, backbone) not in session.counts:
+            continue
+        session.network(backbone)
+        few, many = session.counts[name, backbone]
+        pictures = session.pictures(letter, session.most(letter))
+        chosen = pictures.spread(many)
+        if len(chosen.paths) < many:
+            few, many = max(1, len(chosen.paths) // 5), len(chosen.paths)
+        session.bench.say(f"  {backbone}, ({letter}) {pictures.source}, {few} and {many} pictures")
+        comparison = Comparison(backbone, chosen.spread(few), chosen, bounds_for(session, backbone))
+        keep = features_folder(session, backbone) if letter == "a" else None
+        save_with = partial(save_comparison, save, list(part["comparisons"]))
+        part["comparisons"].append(compare(session.bench, comparison, sides, keep, save_with))
+    return part
+
+
+def save_comparison(save: Save, before: list[Part], made: Part) -> None:
+    """One that is under way, after those that are done."""
+    save({"comparisons": [*before, made]})
+
+
+def bounds_for(session: Session, backbone: str) -> dict[str, Speed]:
+    """The fastest layout for each precision, looked for where no earlier part has."""
+    for precision in session.bench.native:
+        if (backbone, precision) not in session.bounds:
+            learn_bounds(session, {"bounds": [find_bound(session.bench, backbone, precision)]})
+    return {precision: session.bounds[backbone, precision] for precision in session.bench.native}
+
+
+def features_folder(session: Session, backbone: str) -> Path:
+    """Where real features are left for the part that writes files."""
+    return session.bench.work / "features" / backbone
+
+
+def run_decode(session: Session, save: Save) -> Part:
+    """Every decoder on every input, in alternating rounds."""
+    rows = {
+        (letter, name): {"input": letter, "decoder": name, "core_ms": []}
+        for letter in DECODED
+        for name, (_, is_ours) in decode.DECODERS.items()
+        if is_ours or not session.short
+    }
+    with tempfile.TemporaryDirectory(dir=session.bench.work) as scratch:
+        for letter, count in DECODED.items():
+            pictures = session.pictures(letter, session.most(letter))
+            pictures.spread(2 if session.short else count).link(Path(scratch) / letter)
+        for _ in range(session.bench.rounds):
+            for (letter, name), row in rows.items():
+                time_decoder(session, Path(scratch) / letter, name, row)
+            save({"rows": list(rows.values())})
+    return {"rows": list(rows.values())}
+
+
+def time_decoder(session: Session, pictures: Path, name: str, row: dict[str, Any]) -> None:
+    """One figure more for a decoder, or why there is none."""
+    if "not_run" in row:
+        return
+    python = Path(sys.executable) if decode.DECODERS[name][1] else session.bench_python
+    if not python.is_file():
+        row["not_run"] = "its packages are not installed; make .venv-bench/.ready installs them"
+        return
+    command = [str(python), str(HERE / "decode.py"), "--pictures", str(pictures), "--decoder", name]
+    try:
+        told = json.loads(output_of([*command, "--seconds", "0.1" if session.short else "1.5"]))
+    except CannotRun as error:
+        row["not_run"] = str(error)
+        return
+    row["core_ms"].append(told["core_ms"])
+    row["apart"] = told["apart"]
+
+
+def run_files(session: Session, save: Save) -> Part:
+    """Ways to write the features that earlier parts have left; raises CannotRun where none has."""
+    part: Part = {"tables": []}
+    for backbone in session.backbones:
+        folder = features_folder(session, backbone)
+        if not folder.is_dir():
+            continue
+        table = files.read_rows(folder, FILE_ROWS)
+        ways = files.measure(table, 1 if session.short else 5)
+        figures = [{**way.__dict__, "cost_seconds": way.cost_seconds} for way in ways]
+        part["tables"].append({"backbone": backbone, "rows": len(table), "ways": figures})
+        save(part)
+    if not part["tables"]:
+        raise CannotRun("there are no features to write; run extract-a or peers first")
+    return part
+
+
+def run_pca(session: Session, save: Save) -> Part:
+    """PCA's own benchmark, as it tells it; raises CannotRun where it fails."""
+    program = HERE / "pca.py"
+    if session.short or not program.is_file():
+        raise CannotRun("the short form leaves it out" if program.is_file() else "there is no PCA benchmark here")
+    target = session.bench.work / "pca.json"
+    try:
+        output_of([sys.executable, str(program), "--json", str(target)])
+    except subprocess.SubprocessError as error:
+        raise CannotRun(str(error)) from error
+    part: Part = json.loads(target.read_text())
+    save(part)
+    return part
+
+
+def clear_outputs(bench: Bench) -> None:
+    """Remove what an interrupted run left half-way."""
+    for left in bench.work.glob("tmp*"):
+        shutil.rmtree(left, ignore_errors=True)

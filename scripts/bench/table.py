@@ -1,0 +1,176 @@
+"""Results as Markdown: the machine, every target's line, and a table for each part. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from steady import Spread, core_shares, spread, summarise
+from targets import LOWEST_COSINE, Results, lines
+
+NOTHING = ""
+
+
+def markdown(results: Results) -> str:
+    """The whole page, for `results.md` and for the documentation."""
+    blocks = [facts(results), targets(results)]
+    for title, rows in (
+        ("The bound: the engine alone", bounds(results)),
+        ("Extract against the bound", extracts(results)),
+        ("Against the others", peers(results)),
+        ("Decoding", decoding(results)),
+        ("Feature files", files(results)),
+        ("PCA", pca(results)),
+    ):
+        text = "\n".join(rows)
+        if text:
+            blocks.append(f"### {title}\n\n{text}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def facts(results: Results) -> str:
+    """What it was measured on, and from which revision where parts are of several."""
+    rows = [f"- {key}: {value}" for key, value in results["machine"].items()]
+    parts = results["parts"]
+    stamps = {name: part["stamp"] for name, part in parts.items() if "stamp" in part}
+    rows += [
+        f"- {name}: {stamp['date']}, revision {stamp['settings']['revision']}, {stamp['settings']['rounds']} rounds"
+        for name, stamp in stamps.items()
+        if stamp["finished"]
+    ]
+    if results.get("short"):
+        rows.append("- **the short form: it shows that the benchmark runs, and its figures mean nothing**")
+    return "\n".join(rows)
+
+
+def targets(results: Results) -> str:
+    """Every target with its figure."""
+    rows = [(line.what, line.wanted, line.figure, line.verdict, line.why) for line in lines(results)]
+    return "### Targets\n\n" + grid(("target", "wanted", "figure", "verdict", "where the time goes"), rows)
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; text that came from elsewhere can't end a cell."""
+    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [list(head), ["---"] * len(head), *cells])
+
+
+def said(figure: Spread | None, digits: int = 1) -> str:
+    """A figure, or nothing."""
+    return figure.text(digits) if figure else NOTHING
+
+
+def bounds(results: Results) -> Iterator[str]:
+    """The fastest layout for each network and precision, and the best of every other."""
+    found = results["parts"].get("bound", {}).get("bounds", [])
+    if not found:
+        return
+    rows = []
+    for one in found:
+        by_layout: dict[str, dict[str, Any]] = {}
+        for speed in sorted(one["grid"], key=lambda speed: speed["images_per_second"]):
+            by_layout[speed["layout"]] = speed
+        others = [
+            f"{layout} {speed['images_per_second']:.1f} (batch {speed['batch']})"
+            for layout, speed in reversed(by_layout.items())
+            if layout != one["layout"]
+        ]
+        speeds = said(spread(one["images_per_second"]))
+        rows.append((one["backbone"], one["precision"], speeds, one["layout"], str(one["batch"]), "; ".join(others)))
+    yield grid(("network", "precision", "images/s", "layout", "batch", "other layouts at their best, once"), rows)
+
+
+def extracts(results: Results) -> Iterator[str]:
+    """Mirabelle alone on each input."""
+    rows = []
+    for letter in "abc":
+        for part in results["parts"].get(f"extract-{letter}", {}).get("comparisons", []):
+            for entry in part["entries"]:
+                summary = summarise(part, entry)
+                shares = core_shares(entry, results["cores"])
+                rows.append(
+                    (
+                        f"({letter}) {part['source']}",
+                        part["backbone"],
+                        entry["precision"],
+                        f"{part['few']:,} and {part['many']:,}",
+                        said(summary.steady),
+                        said(summary.bound),
+                        said(summary.efficiency, 2),
+                        said(summary.whole),
+                        said(summary.over_bound, 2),
+                        *(f"{shares[name]:.1%}" if shares else NOTHING for name in SHARES),
+                    )
+                )
+    head = ("input", "network", "precision", "pictures", "steady, images/s", "bound", "efficiency", "whole, s")
+    if rows:
+        yield grid((*head, "whole over bound", "engine", *SHARES[1:]), rows)
+
+
+SHARES = ("embed", "decode", "fetch", "write", "other")
+
+
+def peers(results: Results) -> Iterator[str]:
+    """Every side of each comparison, fastest first, and how it was configured."""
+    told: dict[str, str] = {}
+    for part in results["parts"].get("peers", {}).get("comparisons", []):
+        rows = []
+        for entry in sorted(part["entries"], key=lambda e: -(s.median if (s := summarise(part, e).steady) else 0)):
+            summary = summarise(part, entry)
+            cosine = entry.get("lowest_cosine")
+            note = f"not run: {entry['not_run']}" if "not_run" in entry else NOTHING
+            if cosine is not None and cosine < LOWEST_COSINE:
+                note = "other features: counts for nothing"
+            shown = NOTHING if cosine is None else f"{cosine:.5f}"
+            rows.append((entry["side"], entry["precision"], said(summary.steady), said(summary.whole), shown, note))
+            if entry["told"]:
+                versions = ", ".join(f"{name} {number}" for name, number in entry["versions"].items())
+                told[entry["side"]] = entry["told"] + (f" ({versions})" if versions else "")
+        yield f"\n({part['input']}) {part['source']}, {part['backbone']}, weights {part['weights']}:"
+        yield f"{part['few']:,} and {part['many']:,} pictures.\n"
+        yield grid(("side", "precision", "steady, images/s", "whole, s", "lowest cosine", ""), rows)
+    if told:
+        yield ""
+        yield from (f"- **{name}**: {text}" for name, text in told.items())
+
+
+def decoding(results: Results) -> Iterator[str]:
+    """Core-milliseconds a picture, by decoder and input."""
+    rows = results["parts"].get("decode", {}).get("rows", [])
+    letters = sorted({row["input"] for row in rows})
+    table = []
+    for name in dict.fromkeys(row["decoder"] for row in rows):
+        own = {row["input"]: row for row in rows if row["decoder"] == name}
+        cells = [said(spread(own[letter].get("core_ms", [])), 2) for letter in letters]
+        apart = max((row.get("apart", 0.0) for row in own.values()), default=0.0)
+        why = next((row["not_run"] for row in own.values() if "not_run" in row), NOTHING)
+        table.append((name, *cells, NOTHING if why else f"{apart:.2f}", f"not run: {why}" if why else NOTHING))
+    if table:
+        inputs = [f"({letter}), core-ms" for letter in letters]
+        yield grid(("decoder", *inputs, "pixels off by, of 255", ""), table)
+
+
+def files(results: Results) -> Iterator[str]:
+    """Ways to write feature files."""
+    rows = [
+        (
+            table["backbone"],
+            way["way"],
+            f"{way['size_bytes'] / table['rows']:,.0f}",
+            f"{1e6 * way['write_seconds'] / table['rows']:.1f}",
+            f"{1e6 * way['read_seconds'] / table['rows']:.1f}",
+            f"{1e6 * way['cost_seconds'] / table['rows']:.1f}",
+        )
+        for table in results["parts"].get("files", {}).get("tables", [])
+        for way in table["ways"]
+    ]
+    if rows:
+        head = ("network", "way", "bytes a row", "write, us a row", "read, us a row", "write, send, read, us a row")
+        yield grid(head, rows)
+
+
+def pca(results: Results) -> Iterator[str]:
+    """As PCA's own benchmark prints it."""
+    text = results["parts"].get("pca", {}).get("markdown")
+    if text:
+        yield str(text).strip()

@@ -1,0 +1,252 @@
+"""Each target with its figure: met, not met and where the time went instead, or why there is none. Pure.
+
+Results in, lines out. A target always has its line, so that none is forgotten where a part was left out or failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from steady import Summary, core_shares, spread, stage_seconds, summarise
+
+Results = Mapping[str, Any]
+Entry = dict[str, Any]
+
+EFFICIENCY = {"a": 0.95, "b": 0.90, "c": 0.75}
+BACKBONES = ("resnet50", "vgg16")
+PRECISIONS = ("auto", "float32")
+WHOLE_OVER_BOUND = 1.25
+WHOLE_IMAGES = 5_000
+AGAINST_NOTEBOOK = {"auto": 8.0, "float32": 2.5}
+LOWEST_COSINE = 0.999
+OURS = "Mirabelle"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A target.
+
+    Attributes:
+        what: is measured.
+        wanted: the target itself.
+        figure: what was found, empty where nothing was.
+        verdict: ``met``, ``not met``, or why it is not judged.
+        why: for one that is not met, where the time goes.
+    """
+
+    what: str
+    wanted: str
+    figure: str = ""
+    verdict: str = ""
+    why: str = ""
+
+
+def lines(results: Results) -> list[Line]:
+    """All targets, in order."""
+    found = [*efficiencies(results), *whole_times(results), *against_notebook(results), *against_peers(results)]
+    found += [*decoding(results), *file_sizes(results), *reduction(results)]
+    if results["short"]:
+        found = [
+            replace(line, verdict="not judged: the short form", why="") if line.verdict in ("met", "not met") else line
+            for line in found
+        ]
+    return found
+
+
+def efficiencies(results: Results) -> Iterator[Line]:
+    """Steady images a second over the engine's alone, for each input, network and precision."""
+    for letter, wanted in EFFICIENCY.items():
+        for backbone in BACKBONES:
+            for precision in PRECISIONS:
+                what = f"efficiency of extract on ({letter}), {backbone}, {precision}"
+                found = find(results, f"extract-{letter}", backbone, OURS, precision)
+                if isinstance(found, str):
+                    yield Line(what, f"{wanted:.2f} or better", verdict=found)
+                    continue
+                part, entry = found
+                efficiency = summarise(part, entry).efficiency
+                if efficiency is None:
+                    yield Line(what, f"{wanted:.2f} or better", verdict="not judged: noise ate the difference")
+                    continue
+                met = efficiency.median >= wanted
+                why = "" if met else explain_steady(part, entry, results["cores"])
+                yield Line(what, f"{wanted:.2f} or better", efficiency.text(2), verdict_of(met), why)
+
+
+def whole_times(results: Results) -> Iterator[Line]:
+    """The whole process over the engine's time for as many pictures."""
+    for precision in PRECISIONS:
+        what = f"whole time for {WHOLE_IMAGES:,} of (a), resnet50, {precision}, over images / bound"
+        wanted = f"at most {WHOLE_OVER_BOUND}"
+        found = find(results, "extract-a", "resnet50", OURS, precision)
+        if isinstance(found, str):
+            yield Line(what, wanted, verdict=found)
+            continue
+        part, entry = found
+        over = summarise(part, entry).over_bound
+        if over is None:
+            yield Line(what, wanted, verdict="not judged: the bound is missing")
+        elif part["many"] != WHOLE_IMAGES:
+            yield Line(what, wanted, over.text(2), f"not judged: measured on {part['many']:,} pictures")
+        else:
+            met = over.median <= WHOLE_OVER_BOUND
+            yield Line(what, wanted, over.text(2), verdict_of(met), "" if met else explain_whole(entry))
+
+
+def against_notebook(results: Results) -> Iterator[Line]:
+    """Times the steady speed of the notebook-style job, which knows float32 alone."""
+    for backbone in BACKBONES:
+        for precision in PRECISIONS:
+            wanted = f"{AGAINST_NOTEBOOK[precision]:g} or more" + (" with AMX" if precision == "auto" else "")
+            what = f"times the notebook-style job's speed on (a), {backbone}, {precision}"
+            ours = find(results, "peers", backbone, OURS, precision)
+            theirs = find(results, "peers", backbone, "notebook", "float32")
+            times = None if isinstance(ours, str) or isinstance(theirs, str) else ratio(ours, theirs)
+            if isinstance(theirs, str) or isinstance(ours, str):
+                yield Line(what, wanted, verdict=ours if isinstance(ours, str) else str(theirs))
+            elif times is None:
+                yield Line(what, wanted, verdict="not judged: noise ate the difference")
+            elif precision == "auto" and not results["amx"]:
+                yield Line(what, wanted, f"{times:.2f}", "not judged: no AMX here")
+            else:
+                met = times >= AGAINST_NOTEBOOK[precision]
+                why = "" if met else explain_steady(*ours, results["cores"])
+                yield Line(what, wanted, f"{times:.2f}", verdict_of(met), why)
+
+
+def against_peers(results: Results) -> Iterator[Line]:
+    """Ahead of each other peer, at its best in any precision, and in float32."""
+    part = results["parts"].get("peers", {})
+    names = dict.fromkeys(
+        entry["side"]
+        for comparison in part.get("comparisons", [])
+        for entry in comparison["entries"]
+        if entry["side"] != OURS and "notebook" not in entry["side"].lower()
+    )
+    for name in names or ["every other peer"]:
+        for backbone in BACKBONES:
+            for precision in PRECISIONS:
+                what = f"times the speed of {name} on (a), {backbone}, {precision}"
+                yield peer_line(results, name, backbone, precision, what)
+    for name, why in part.get("broken", {}).items():
+        yield Line(f"times the speed of {name}", "above 1", verdict=f"not run: {why}")
+
+
+def peer_line(results: Results, name: str, backbone: str, precision: str, what: str) -> Line:
+    """One peer, against its best in any precision under ``auto``."""
+    allowed = PRECISIONS if precision == "auto" else ("float32",)
+    ours = find(results, "peers", backbone, OURS, precision)
+    if isinstance(ours, str):
+        return Line(what, "above 1", verdict=ours)
+    theirs = [find(results, "peers", backbone, name, each) for each in allowed]
+    ratios = [r for other in theirs if not isinstance(other, str) and (r := ratio(ours, other)) is not None]
+    if not ratios:
+        reasons = [other for other in theirs if isinstance(other, str)]
+        return Line(what, "above 1", verdict=reasons[-1] if reasons else "not judged: noise ate the difference")
+    met = min(ratios) > 1
+    why = "" if met else explain_steady(*ours, results["cores"])
+    return Line(what, "above 1", f"{min(ratios):.2f}", verdict_of(met), why)
+
+
+def decoding(results: Results) -> Iterator[Line]:
+    """What a picture costs to decode, and how that compares with the decoder whose pixels are the same."""
+    rows = results["parts"].get("decode", {}).get("rows", [])
+    for letter in EFFICIENCY:
+        here = [row for row in rows if row["input"] == letter and row.get("core_ms")]
+        costs = {row["decoder"]: found for row in here if (found := spread(row["core_ms"]))}
+        what = f"core-milliseconds from bytes to tensor, ({letter})"
+        if OURS in costs:
+            plain = f"; Pillow {costs['Pillow'].median:.2f}" if "Pillow" in costs else ""
+            yield Line(what, "told", costs[OURS].text(2) + plain, "told")
+        else:
+            yield Line(what, "told", verdict=missing(results, "decode"))
+
+
+def file_sizes(results: Results) -> Iterator[Line]:
+    """Whether the files are written in the way that costs least."""
+    tables = {table["backbone"]: table["ways"] for table in results["parts"].get("files", {}).get("tables", [])}
+    for backbone in BACKBONES:
+        what = f"cost of feature files over the cheapest way's, {backbone}"
+        if backbone not in tables:
+            yield Line(what, "at most 1.05", verdict=missing(results, "files"))
+            continue
+        ours = tables[backbone][0]
+        cheapest = min(tables[backbone], key=lambda way: way["cost_seconds"])
+        over = ours["cost_seconds"] / cheapest["cost_seconds"]
+        smaller = cheapest["size_bytes"] / ours["size_bytes"]
+        why = "" if over <= 1.05 else f"cheapest: {cheapest['way']}, {smaller:.2f} times the size"
+        yield Line(what, "at most 1.05", f"{over:.2f}", verdict_of(over <= 1.05), why)
+
+
+def reduction(results: Results) -> Iterator[Line]:
+    """PCA's own lines, as its benchmark tells them."""
+    told = results["parts"].get("pca", {}).get("targets")
+    if not told:
+        yield Line("PCA", "its own targets", verdict=missing(results, "pca"))
+        return
+    for row in told:
+        met = row.get("met")
+        verdict = row.get("verdict") or ("told" if met is None else verdict_of(bool(met)))
+        yield Line(
+            str(row["target"]), str(row.get("wanted", "")), str(row.get("figure", "")), verdict, str(row.get("why", ""))
+        )
+
+
+def find(results: Results, part: str, backbone: str, side: str, precision: str) -> tuple[Entry, Entry] | str:
+    """A comparison and a side's entry in it, or why there is none."""
+    native = results["native"][-1] if precision == "auto" else precision
+    comparisons = results["parts"].get(part, {}).get("comparisons", [])
+    here = [one for one in comparisons if one["backbone"] == backbone]
+    if not here:
+        return f"not run: {backbone} was left out" if comparisons else missing(results, part)
+    for entry in here[0]["entries"]:
+        if (entry["side"] == side or side in entry["side"].lower()) and entry["precision"] == native:
+            if "not_run" in entry or not entry["rounds"]:
+                return f"not run: {entry.get('not_run', 'no round was finished')}"
+            if entry["lowest_cosine"] < LOWEST_COSINE:
+                return f"counts for nothing: other features, lowest cosine {entry['lowest_cosine']:.4f}"
+            return here[0], entry
+    return f"not run: {side} was left out"
+
+
+def missing(results: Results, part: str) -> str:
+    """Why a part has no figures."""
+    why = results["parts"].get(part, {}).get("not_run", f"the part {part} was left out")
+    return f"not run: {why}"
+
+
+def ratio(ours: tuple[Entry, Entry], theirs: tuple[Entry, Entry]) -> float | None:
+    """Median steady speed over median steady speed."""
+    mine, other = summarise(*ours).steady, summarise(*theirs).steady
+    return mine.median / other.median if mine and other else None
+
+
+def verdict_of(met: bool) -> str:
+    """In words."""
+    return "met" if met else "not met"
+
+
+def explain_steady(part: Entry, entry: Entry, cores: int) -> str:
+    """Where the cores' time goes, once started."""
+    shares, summary = core_shares(entry, cores), summarise(part, entry)
+    if not shares:
+        return ""
+    text = ", ".join(f"{'engine' if name == 'embed' else name} {share:.1%}" for name, share in shares.items())
+    slower = engine_slowdown(shares, summary)
+    return f"of the cores' time: {text}" + (
+        f"; the engine takes {slower:.2f} times its core time alone" if slower else ""
+    )
+
+
+def engine_slowdown(shares: Mapping[str, float], summary: Summary) -> float | None:
+    """The engine's core time a picture inside the job over that of the bound."""
+    if summary.efficiency is None or not shares.get("embed"):
+        return None
+    return shares["embed"] / summary.efficiency.median
+
+
+def explain_whole(entry: Entry) -> str:
+    """Seconds by stage."""
+    return "seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in stage_seconds(entry).items())
