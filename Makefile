@@ -11,7 +11,7 @@ DEMO ?= demo
 export PYSPARK_PYTHON := $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-s3 demo-in-bucket test check lint types contract package lock bench clean java
+.PHONY: help demo demo-s3 demo-in-bucket test check lint types contract package lock bench bench-short bench-docs clean java
 
 help:  ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -56,8 +56,14 @@ $(WHEEL): $(READY) pyproject.toml README.md $(SOURCES)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@touch $@
 
-bench: $(READY) java  ## Compare with the notebook-style job; make bench BENCH="--images PICTURES --limit 1000"
-	$(BIN)/python scripts/bench/compare.py $(BENCH)
+bench: $(READY) $(BENCH_READY) java  ## Measure everything against its targets; make bench BENCH="--images PICTURES"
+	$(BIN)/python scripts/bench/run.py $(BENCH)
+
+bench-short: $(READY) java  ## Run a little of the benchmark, to see that it still does
+	$(BIN)/python scripts/bench/run.py --short --work bench/short $(BENCH)
+
+bench-docs: $(READY)  ## Put the last results into docs/performance.md
+	$(BIN)/python scripts/bench/run.py --write-docs
 
 lock: $(READY)  ## Resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -60,7 +60,8 @@ class Pictures:
 
     def spread(self, count: int) -> Pictures:
         """``count`` of them, evenly from all, so that few are like many."""
-        chosen = [self.paths[i * len(self.paths) // count] for i in range(min(count, len(self.paths)))]
+        count = min(count, len(self.paths))
+        chosen = [self.paths[i * len(self.paths) // count] for i in range(count)]
         return Pictures(self.kind, self.root, tuple(chosen), self.source)
 
     def link(self, folder: Path) -> Path:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from bound import Speed, best
 from inputs import Pictures
-from sides import CannotRun, Mirabelle, Run, Side, Work, lowest_cosine, output_of, read_features
+from sides import CannotRun, Mirabelle, Run, Side, Work, agreement, output_of, read_features
 from steady import steady
 
 HERE = Path(__file__).parent
@@ -251,5 +251,6 @@ def check_features(work: Work, entry: Part, is_ours: bool, reference: Features, 
             shutil.rmtree(keep, ignore_errors=True)
             shutil.copytree(work.output / "features", keep)
         reference.update({path: row for path, row in found.items() if path not in reference})
-    lowest = lowest_cosine(found, {path: row for path, row in reference.items() if path in found})
-    entry["lowest_cosine"] = min(lowest, entry.get("lowest_cosine", 1.0))
+    near = agreement(found, {path: row for path, row in reference.items() if path in found})
+    entry["lowest_cosine"] = min(near.cosine, entry.get("lowest_cosine", 1.0))
+    entry["lowest_centred"] = min(near.centred, entry.get("lowest_centred", 1.0))

@@ -221,8 +221,21 @@ def relative(path: str, pictures: Path) -> str:
     return plain.removeprefix(f"{pictures}/")
 
 
-def lowest_cosine(features: dict[str, NDArray[np.float32]], reference: dict[str, NDArray[np.float32]]) -> float:
-    """Of any picture's features with the reference's. Raises CannotRun where the pictures are not the same ones."""
+@dataclass(frozen=True)
+class Agreement:
+    """How near some features are to the reference's: the lowest over all pictures.
+
+    Attributes:
+        cosine: of the features as they are.
+        centred: of what is left of them without the reference's mean; stricter, as all pictures share most of that.
+    """
+
+    cosine: float
+    centred: float
+
+
+def agreement(features: dict[str, NDArray[np.float32]], reference: dict[str, NDArray[np.float32]]) -> Agreement:
+    """Of each picture's features with the reference's. Raises CannotRun where the pictures are not the same ones."""
     if features.keys() != reference.keys():
         missing, strange = len(reference.keys() - features.keys()), len(features.keys() - reference.keys())
         raise CannotRun(f"its output lacks {missing} pictures and has {strange} that are none")
@@ -230,5 +243,11 @@ def lowest_cosine(features: dict[str, NDArray[np.float32]], reference: dict[str,
     theirs = np.stack([features[path] for path in reference]).astype(np.float64)
     if ours.shape != theirs.shape:
         raise CannotRun(f"its features have {theirs.shape[1]} numbers where Mirabelle's have {ours.shape[1]}")
-    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    return float(((ours * theirs).sum(axis=1) / np.maximum(norms, 1e-30)).min())
+    mean = ours.mean(axis=0)
+    return Agreement(lowest_cosine(ours, theirs), lowest_cosine(ours - mean, theirs - mean))
+
+
+def lowest_cosine(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Over the rows of two float64 (n, width)."""
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return float(((first * second).sum(axis=1) / np.maximum(norms, 1e-30)).min())

@@ -121,14 +121,14 @@ def peers(results: Results) -> Iterator[str]:
             note = f"not run: {entry['not_run']}" if "not_run" in entry else NOTHING
             if cosine is not None and cosine < LOWEST_COSINE:
                 note = "other features: counts for nothing"
-            shown = NOTHING if cosine is None else f"{cosine:.5f}"
-            rows.append((entry["side"], entry["precision"], said(summary.steady), said(summary.whole), shown, note))
+            shown = [NOTHING] * 2 if cosine is None else [f"{cosine:.5f}", f"{entry['lowest_centred']:.5f}"]
+            rows.append((entry["side"], entry["precision"], said(summary.steady), said(summary.whole), *shown, note))
             if entry["told"]:
                 versions = ", ".join(f"{name} {number}" for name, number in entry["versions"].items())
                 told[entry["side"]] = entry["told"] + (f" ({versions})" if versions else "")
         yield f"\n({part['input']}) {part['source']}, {part['backbone']}, weights {part['weights']}:"
         yield f"{part['few']:,} and {part['many']:,} pictures.\n"
-        yield grid(("side", "precision", "steady, images/s", "whole, s", "lowest cosine", ""), rows)
+        yield grid(("side", "precision", "steady, images/s", "whole, s", "lowest cosine", "centred", ""), rows)
     if told:
         yield ""
         yield from (f"- **{name}**: {text}" for name, text in told.items())

@@ -1,0 +1,169 @@
+"""The benchmark's arithmetic, and that a target has its line whatever was measured."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+BENCH = Path(__file__).parents[3] / "scripts" / "bench"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
+    """The scripts' modules, which find each other beside themselves."""
+    import importlib
+
+    monkeypatch.syspath_prepend(str(BENCH))
+    names = ("steady", "targets", "table", "sides", "inputs")
+    yield {name: importlib.import_module(name) for name in names}
+    for name in (*names, "machine"):
+        sys.modules.pop(name, None)
+
+
+def row(few: float, many: float, bound: float = 50.0) -> dict:
+    workers = {"decode": 1.0, "fetch": 0.0, "embed": 8.0, "write": 0.0}
+    twice = {part: 2 * seconds for part, seconds in workers.items()}
+    stages = {"session": 5.0, "embed": many - 7.0}
+    return {
+        "few_seconds": few,
+        "many_seconds": many,
+        "bound": bound,
+        "few_workers": workers,
+        "many_workers": twice,
+        "few_stages": stages,
+        "many_stages": stages,
+    }
+
+
+def entry(side: str, precision: str, *rounds: dict, cosine: float = 1.0) -> dict:
+    return {
+        "side": side,
+        "precision": precision,
+        "told": "as it is | plainly",
+        "versions": {},
+        "rounds": list(rounds),
+        "lowest_cosine": cosine,
+        "lowest_centred": cosine,
+    }
+
+
+def results(**parts: dict) -> dict:
+    return {
+        "machine": {"CPU": "one"},
+        "cores": 2,
+        "native": ["float32", "bf16"],
+        "amx": False,
+        "short": False,
+        "parts": parts,
+    }
+
+
+def comparison(*entries: dict, backbone: str = "resnet50", many: int = 5000) -> dict:
+    return {
+        "backbone": backbone,
+        "weights": "random:0",
+        "input": "a",
+        "source": "given",
+        "few": many - 240,
+        "many": many,
+        "entries": list(entries),
+    }
+
+
+def test_steady_speed_leaves_the_start_out(bench: dict[str, ModuleType]) -> None:
+    # 7 s to start, then 50 a second
+    assert bench["steady"].steady(100, 300, 9.0, 13.0) == 50
+    assert bench["steady"].steady(100, 300, 9.0, 9.0) is None
+
+
+def test_spread(bench: dict[str, ModuleType]) -> None:
+    found = bench["steady"].spread([3.0, None, 1.0, 2.0])
+    assert (found.median, found.low, found.high) == (2, 1, 3)
+    assert found.text(1) == "2.0 (1.0 to 3.0)"
+    assert bench["steady"].spread([None]) is None
+
+
+def test_an_entry_in_figures(bench: dict[str, ModuleType]) -> None:
+    one = entry("Mirabelle", "float32", row(10, 16, 50), row(10, 15, 50), row(10, 15, 40))
+    summary = bench["steady"].summarise(comparison(one), one)
+    assert [summary.steady.low, summary.steady.median, summary.steady.high] == [40, 48, 48]
+    assert summary.efficiency.median == pytest.approx(48 / 50)
+    assert summary.efficiency.high == pytest.approx(48 / 40)
+    assert summary.over_bound.low == pytest.approx(15 * 40 / 5000)
+    # of 10 to 12 core-seconds more, 8 in the engine and 1 in decoding
+    shares = bench["steady"].core_shares(entry("Mirabelle", "float32", row(10, 15)), cores=2)
+    assert shares == pytest.approx({"decode": 0.1, "fetch": 0, "embed": 0.8, "write": 0, "other": 0.1})
+
+
+def test_targets_are_judged(bench: dict[str, ModuleType]) -> None:
+    ours = [entry("Mirabelle", "float32", row(10, 15)), entry("Mirabelle", "bf16", row(10, 12.5, 100))]
+    slow, quick = entry("Notebook-style", "float32", row(10, 22)), entry("Quick", "float32", row(10, 14))
+    wrong = entry("Wrong", "float32", row(10, 11), cosine=0.5)
+    made = results(
+        **{
+            "extract-a": {"comparisons": [comparison(*ours)]},
+            "peers": {"comparisons": [comparison(*ours, slow, quick, wrong)]},
+        }
+    )
+    verdicts = {line.what: (line.figure, line.verdict) for line in bench["targets"].lines(made)}
+    assert verdicts["efficiency of extract on (a), resnet50, float32"] == ("0.96", "met")
+    assert verdicts["efficiency of extract on (a), resnet50, auto"] == ("0.96", "met")
+    assert verdicts["whole time for 5,000 of (a), resnet50, float32, over images / bound"] == ("0.15", "met")
+    assert verdicts["times the notebook-style job's speed on (a), resnet50, float32"] == ("2.40", "not met")
+    assert verdicts["times the notebook-style job's speed on (a), resnet50, auto"] == (
+        "4.80",
+        "not judged: no AMX here",
+    )
+    assert verdicts["times the speed of Quick on (a), resnet50, auto"] == ("1.60", "met")
+    assert verdicts["times the speed of Quick on (a), resnet50, float32"] == ("0.80", "not met")
+    assert verdicts["times the speed of Wrong on (a), resnet50, float32"][1].startswith("counts for nothing")
+    unmet = [line for line in bench["targets"].lines(made) if line.verdict == "not met"]
+    assert all("of the cores' time: decode 10.0%" in line.why for line in unmet)
+    assert "as it is \\| plainly" not in bench["table"].targets(made)
+    assert bench["table"].markdown(made).count("\n### ") == 3
+
+
+def test_every_target_has_a_line_where_nothing_was_measured(bench: dict[str, ModuleType]) -> None:
+    lines = bench["targets"].lines(results())
+    assert len(lines) == 12 + 2 + 4 + 4 + 3 + 2 + 1
+    assert all(line.verdict.startswith("not run: ") for line in lines)
+
+
+def test_features_are_compared_by_path(bench: dict[str, ModuleType], tmp_path: Path) -> None:
+    sides = bench["sides"]
+    assert sides.relative("file:/x/pictures/Apple%20Red/1.jpg", Path("/x/pictures")) == "Apple Red/1.jpg"
+    assert sides.relative("/x/pictures/Apple Red/1.jpg", Path("/x/pictures")) == "Apple Red/1.jpg"
+    one, other = np.array([1.0, 0.0], np.float32), np.array([0.0, 1.0], np.float32)
+    same = sides.agreement({"b": other, "a": 2 * one}, {"a": one, "b": other})
+    assert same.cosine == pytest.approx(1)
+    assert sides.agreement({"a": other, "b": one}, {"a": one, "b": other}).cosine == 0
+    with pytest.raises(sides.CannotRun, match="lacks 1 pictures and has 0"):
+        sides.agreement({"a": one}, {"a": one, "b": other})
+
+
+def test_photographs_are_made_once_and_all_differ(
+    bench: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = bench["inputs"]
+    small = inputs.Kind("b", "small ones", 160, 100, 6_000)
+    inputs.photograph(small, tmp_path, 1)
+    first = (tmp_path / inputs.name(0)).read_bytes()
+    for number in range(1, 4):
+        inputs.write_photograph(
+            small, tmp_path, inputs.json.loads((tmp_path / inputs.MARKER).read_text())["quality"], number
+        )
+    inputs.photograph(small, tmp_path, 4)
+    contents = [path.read_bytes() for path in sorted(tmp_path.glob("*.jpg"))]
+    assert contents[0] == first
+    assert len(set(contents)) == 4
+    assert 4_000 < sum(map(len, contents)) / 4 < 8_000
+
+
+def test_few_pictures_are_spread_over_all(bench: dict[str, ModuleType]) -> None:
+    inputs = bench["inputs"]
+    paths = tuple(Path(f"/x/{number}.jpg") for number in range(10))
+    pictures = inputs.Pictures(inputs.KINDS["a"], Path("/x"), paths, "given")
+    assert [path.stem for path in pictures.spread(3).paths] == ["0", "3", "6"]
+    assert pictures.spread(20).paths == paths
