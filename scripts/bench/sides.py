@@ -173,9 +173,19 @@ def timed(command: list[str]) -> float:
     return time.perf_counter() - start
 
 
-def output_of(command: list[str]) -> str:
-    """What a process prints; whatever it started ends with it."""
-    environment = {**os.environ, "PYSPARK_PYTHON": command[0] if "python" in Path(command[0]).name else sys.executable}
+def output_of(command: list[str], more: dict[str, str] | None = None, allowed: tuple[int, ...] = (0,)) -> str:
+    """What a process prints; whatever it started ends with it.
+
+    Args:
+        command: its program and arguments.
+        more: added to the environment.
+        allowed: exit codes that are no failure.
+
+    Raises:
+        CannotRun: it failed, with its last line, or was not done in time.
+    """
+    python = command[0] if "python" in Path(command[0]).name else sys.executable
+    environment = {**os.environ, "PYSPARK_PYTHON": python, **(more or {})}
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -192,7 +202,7 @@ def output_of(command: list[str]) -> str:
         if isinstance(error, subprocess.TimeoutExpired):
             raise CannotRun(f"it was not done after {LIMIT_SECONDS} seconds") from error
         raise
-    if process.returncode:
+    if process.returncode not in allowed:
         lines = [line.strip() for line in (err or out).splitlines() if line.strip()]
         raise CannotRun(f"exit code {process.returncode}: {lines[-1][:300] if lines else 'nothing was said'}")
     return out

@@ -170,7 +170,24 @@ def files(results: Results) -> Iterator[str]:
 
 
 def pca(results: Results) -> Iterator[str]:
-    """As PCA's own benchmark prints it."""
-    text = results["parts"].get("pca", {}).get("markdown")
-    if text:
-        yield str(text).strip()
+    """PCA beside other ways to fit it, and its memory by width."""
+    part = results["parts"].get("pca", {})
+    if "sides" in part:
+        yield f"{part['rows']:,} rows of {part['columns']:,}, {part['components']} components kept:\n"
+        rows = [
+            (name, said(spread(side["seconds"]), 2), f"{side['angle']:.0e}") for name, side in part["sides"].items()
+        ]
+        yield grid(("side", "seconds", "largest angle to ours"), rows)
+    if "memory" in part:
+        sizes = [
+            (
+                f"{size['columns']:,}",
+                f"{size['rows']:,}",
+                size["method"],
+                f"{size['seconds']:.1f}",
+                *(f"{size[name]:.2f}" for name in ("driver_gib", "worker_gib", "jvm_gib")),
+            )
+            for size in part["memory"]
+        ]
+        yield ""
+        yield grid(("columns", "rows", "method", "seconds", "driver, GiB", "worker, GiB", "JVM, GiB"), sizes)

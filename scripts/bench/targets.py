@@ -187,11 +187,7 @@ def reduction(results: Results) -> Iterator[Line]:
         yield Line("PCA", "its own targets", verdict=missing(results, "pca"))
         return
     for row in told:
-        met = row.get("met")
-        verdict = row.get("verdict") or ("told" if met is None else verdict_of(bool(met)))
-        yield Line(
-            str(row["target"]), str(row.get("wanted", "")), str(row.get("figure", "")), verdict, str(row.get("why", ""))
-        )
+        yield Line(row["name"], row["target"], f"{row['figure']:.3g}", verdict_of(row["met"]), row.get("note", ""))
 
 
 def find(results: Results, part: str, backbone: str, side: str, precision: str) -> tuple[Entry, Entry] | str:

@@ -1,6 +1,9 @@
 """The benchmark's arithmetic, and that a target has its line whatever was measured."""
 
+import importlib
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,10 +14,8 @@ BENCH = Path(__file__).parents[3] / "scripts" / "bench"
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
     """The scripts' modules, which find each other beside themselves."""
-    import importlib
-
     monkeypatch.syspath_prepend(str(BENCH))
     names = ("steady", "targets", "table", "sides", "inputs")
     yield {name: importlib.import_module(name) for name in names}
@@ -131,6 +132,15 @@ def test_every_target_has_a_line_where_nothing_was_measured(bench: dict[str, Mod
     assert all(line.verdict.startswith("not run: ") for line in lines)
 
 
+def test_the_lines_of_pca_are_its_own(bench: dict[str, ModuleType]) -> None:
+    target = {"name": "PCA: times as fast", "target": ">= 25", "figure": 12.3456, "met": False, "note": "2 rounds"}
+    side = {"seconds": [1.0, 2.0], "median": 1.5, "angle": 1e-9, "variance": 0.0}
+    made = results(pca={"targets": [target], "sides": {"Mirabelle": side}, "rows": 9, "columns": 3, "components": 2})
+    line = bench["targets"].lines(made)[-1]
+    assert (line.figure, line.verdict, line.why) == ("12.3", "not met", "2 rounds")
+    assert "| Mirabelle | 1.50 (1.00 to 2.00) | 1e-09 |" in bench["table"].markdown(made)
+
+
 def test_features_are_compared_by_path(bench: dict[str, ModuleType], tmp_path: Path) -> None:
     sides = bench["sides"]
     assert sides.relative("file:/x/pictures/Apple%20Red/1.jpg", Path("/x/pictures")) == "Apple Red/1.jpg"
@@ -150,10 +160,9 @@ def test_photographs_are_made_once_and_all_differ(
     small = inputs.Kind("b", "small ones", 160, 100, 6_000)
     inputs.photograph(small, tmp_path, 1)
     first = (tmp_path / inputs.name(0)).read_bytes()
+    quality = json.loads((tmp_path / inputs.MARKER).read_text())["quality"]
     for number in range(1, 4):
-        inputs.write_photograph(
-            small, tmp_path, inputs.json.loads((tmp_path / inputs.MARKER).read_text())["quality"], number
-        )
+        inputs.write_photograph(small, tmp_path, quality, number)
     inputs.photograph(small, tmp_path, 4)
     contents = [path.read_bytes() for path in sorted(tmp_path.glob("*.jpg"))]
     assert contents[0] == first
