@@ -90,7 +90,7 @@ def run_for(seconds: float, compiled: Any, batch: int, layout: Layout, start: An
         else:
             request.infer([pixels], share_inputs=True)
 
-    for _ in range(2 * (layout.streams or 1)):
+    for _ in range(layout.streams or 1):
         infer()
     queue.wait_all()
     start.wait(WAIT_SECONDS)
@@ -138,7 +138,9 @@ def main() -> None:
     parser.add_argument("--network", type=Path, required=True, help="folder of model.xml and model.bin")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=4, help="of each figure, after the warm-up (default: 4)")
+    parser.add_argument(
+        "--seconds", type=float, default=1.5, help="of each figure, after the warm-up (default: %(default)s)"
+    )
     parser.add_argument("--layout", help="this one alone, as the output names it")
     parser.add_argument("--batch", type=int, action="append", help="this size alone; may be repeated")
     parser.add_argument("--quick", action="store_true", help="one batch size, half a second each")

@@ -33,7 +33,7 @@ COUNTS = {
     ("extract-c", "resnet50"): (32, 128),
     ("extract-c", "vgg16"): (32, 128),
     ("peers", "resnet50"): (200, 1_000),
-    ("peers", "vgg16"): (60, 300),
+    ("peers", "vgg16"): (50, 200),
 }
 PARTS = ("bound", "decode", "extract-a", "extract-b", "extract-c", "files", "peers", "pca")
 # Pictures that the decoders are timed on.

@@ -110,20 +110,20 @@ def work_for(bench: Bench, backbone: str, precision: str, pictures: Pictures, sc
 def measure_bound(bench: Bench, backbone: str, precision: str, only: Speed | None = None) -> list[Speed]:
     """The engine alone: all layouts and batch sizes, or ``only`` one."""
     command = [sys.executable, str(HERE / "bound.py"), "--network", str(bench.network(backbone))]
-    command += ["--precision", precision, "--cores", str(bench.cores), "--seconds", str(bench.bound_seconds)]
+    command += ["--precision", precision, "--cores", str(bench.cores)]
     if only is not None:
-        command += ["--layout", only.layout, "--batch", str(only.batch)]
+        command += ["--layout", only.layout, "--batch", str(only.batch), "--seconds", str(bench.bound_seconds)]
     elif bench.quick:
         command += ["--quick"]
     return [Speed(**row) for row in json.loads(output_of(command))]
 
 
 def find_bound(bench: Bench, backbone: str, precision: str) -> Part:
-    """All layouts once, and the three fastest again twice, as the fastest of many noisy figures is partly luck."""
+    """All layouts once, and the three fastest again thrice, as the fastest of many noisy figures is partly luck."""
     grid = measure_bound(bench, backbone, precision)
     fastest = sorted(grid, key=lambda speed: -speed.images_per_second)[: 1 if bench.quick else 3]
-    again = {speed: [speed.images_per_second] for speed in fastest}
-    for _ in range(0 if bench.quick else 2):
+    again: dict[Speed, list[float]] = {speed: [] for speed in fastest}
+    for _ in range(1 if bench.quick else 3):
         for speed in fastest:
             again[speed].append(best(measure_bound(bench, backbone, precision, speed)).images_per_second)
     chosen = max(again, key=lambda speed: float(np.median(again[speed])))

@@ -46,7 +46,7 @@ def facts(results: Results) -> str:
 def targets(results: Results) -> str:
     """Every target with its figure."""
     rows = [(line.what, line.wanted, line.figure, line.verdict, line.why) for line in lines(results)]
-    return "### Targets\n\n" + grid(("target", "wanted", "figure", "verdict", "where the time goes"), rows)
+    return "### Targets\n\n" + grid(("target", "wanted", "figure", "verdict", "where the time goes, or a note"), rows)
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
