@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -127,7 +128,9 @@ def photograph(kind: Kind, root: Path, count: int) -> str:
         marker.write_text(json.dumps({"settings": wanted, "quality": quality}))
     missing = [number for number in range(count) if not (root / name(number)).is_file()]
     if missing:
-        with ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1)) as pool:
+        # Not forked: whoever calls may have the engine's threads.
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), spawn) as pool:
             list(pool.map(partial(write_photograph, kind, root, quality), missing))
     return told
 

@@ -85,7 +85,11 @@ class Session:
     def most(self, letter: str) -> int:
         """Pictures of an input that any part wants, so that they are made once."""
         users = {"a": ("extract-a", "peers"), "b": ("extract-b",), "c": ("extract-c",)}[letter]
-        compared = [many for (part, _), (_, many) in self.counts.items() if part in users]
+        compared = [
+            many
+            for (part, network), (_, many) in self.counts.items()
+            if part in users and network in self.bench.weights
+        ]
         return max([2 if self.short else DECODED[letter], *compared])
 
 
