@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_VENV := .venv-bench
+BENCH_READY := $(BENCH_VENV)/.ready
 WHEEL := dist/mirabelle-0.1.0-py3-none-any.whl
 SOURCES := $(shell find lib/mirabelle -type f -not -path '*/__pycache__/*')
 # Where the demo keeps its pictures and results.
@@ -70,6 +72,10 @@ lock: $(READY)  ## Resolve the dependencies anew
 	    --upgrade --extra dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --extra openvino --extra s3 --constraints requirements.lock pyproject.toml -o requirements-worker.lock
+	@# What a comparison turns on is the same on both sides; in the rest the peers may have what they ask for.
+	sed -nE 's/^((keras|openvino|pillow|pyspark|tensorflow|tensorflow-cpu)==[^ ]+).*/\1/p' requirements.lock | \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --upgrade --extra bench --constraints /dev/stdin pyproject.toml -o requirements-bench.lock
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v < (3, 14))' || { \
@@ -79,6 +85,15 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# What the peers in scripts/bench/peers need, apart from Mirabelle's own environment.
+$(BENCH_READY): requirements-bench.lock $(READY)
+	@$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements-bench.lock
+	@touch $@
+
+.PHONY: bench-peers
+bench-peers: $(BENCH_READY)  ## Make .venv-bench, the environment of Daft, Ray Data and others that we compare with
 
 java:
 	@java="$${JAVA_HOME:+$$JAVA_HOME/bin/}java"; \
