@@ -84,7 +84,9 @@ def open_session(cores: int) -> SparkSession:
         SparkSession.builder.appName("predict-batch-udf")
         .master(f"local[{cores}]")
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH))
-        .config("spark.sql.files.openCostInBytes", "65536")  # the default, 4 MiB, counts a small picture for a large one
+        .config(
+            "spark.sql.files.openCostInBytes", "65536"
+        )  # the default, 4 MiB, counts a small picture for a large one
         .config("spark.sql.files.minPartitionNum", str(cores * TASKS_PER_CORE))
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
