@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_VENV := .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
+SYNAPSEML_VENV := .venv-bench-synapseml
+SYNAPSEML_READY := $(SYNAPSEML_VENV)/.ready
 WHEEL := dist/mirabelle-0.1.0-py3-none-any.whl
 SOURCES := $(shell find lib/mirabelle -type f -not -path '*/__pycache__/*')
 # Where the demo keeps its pictures and results.
@@ -76,6 +78,9 @@ lock: $(READY)  ## Resolve the dependencies anew
 	sed -nE 's/^((keras|openvino|pillow|pyspark|tensorflow|tensorflow-cpu)==[^ ]+).*/\1/p' requirements.lock | \
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --upgrade --extra bench --constraints /dev/stdin pyproject.toml -o requirements-bench.lock
+	sed -nE 's/^((keras|pillow|tensorflow|tensorflow-cpu)==[^ ]+).*/\1/p' requirements.lock | \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --upgrade --extra bench-synapseml --constraints /dev/stdin pyproject.toml -o requirements-bench-synapseml.lock
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v < (3, 14))' || { \
@@ -92,8 +97,13 @@ $(BENCH_READY): requirements-bench.lock $(READY)
 	$(BENCH_VENV)/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements-bench.lock
 	@touch $@
 
+$(SYNAPSEML_READY): requirements-bench-synapseml.lock $(READY)
+	@$(PYTHON) -m venv $(SYNAPSEML_VENV)
+	$(SYNAPSEML_VENV)/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements-bench-synapseml.lock
+	@touch $@
+
 .PHONY: bench-peers
-bench-peers: $(BENCH_READY)  ## Make .venv-bench, the environment of Daft, Ray Data and others that we compare with
+bench-peers: $(BENCH_READY) $(SYNAPSEML_READY)  ## Make the environments of Daft, Ray Data and SynapseML, to compare with
 
 java:
 	@java="$${JAVA_HOME:+$$JAVA_HOME/bin/}java"; \

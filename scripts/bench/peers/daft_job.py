@@ -3,8 +3,9 @@
 
 After Daft's pages "Stateful Class UDFs with @daft.cls" and "Partitioning and Batching": the class opens the network
 once an instance, there is an instance a core, each in a process of its own so that none waits for another's lock, and
-a batch method gets as many rows as suit the network. Pillow decodes inside the UDF in place of Daft's own image
-functions: Daft's resize gives other pixels than everyone else's.
+a batch method gets as many rows as suit the network. Pillow decodes inside the UDF. With Daft's own decode_image and
+resize there, a picture cost as much time, and its pixels differed from everyone else's by up to 8 of 255 (features of
+VGG16: cosine 0.9994 at the lowest), so nothing is lost to Daft by it.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ def embed(job: Job) -> str:
     """Embed the pictures and write them."""
     os.environ["DAFT_PROGRESS_BAR"] = "0"
     os.environ["DO_NOT_TRACK"] = "true"
-    # Daft imports TensorFlow wherever it is installed; who uses Daft alone hasn't got it, and doesn't wait for it.
-    sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]
+    without_tensorflow()
     import daft
     from daft import DataType, col
     from daft.functions import download
@@ -46,9 +46,14 @@ def embed(job: Job) -> str:
     return (
         f"Native runner on {job.cores} threads: Daft's own download, then a @daft.cls UDF with one instance a core"
         f" (max_concurrency={job.cores}, use_process=True), each opening the network once, OpenVINO on one thread, its"
-        f" batch method given {BATCH} rows; Pillow decodes in the UDF, as Daft's resize gives other pixels; all as its"
-        " guide to class UDFs has it"
+        f" batch method given {BATCH} rows and decoding with Pillow, which took no longer than Daft's own image"
+        " functions; all as its guide to class UDFs has it"
     )
+
+
+def without_tensorflow() -> None:
+    """Daft imports TensorFlow wherever it is installed; who uses Daft alone hasn't got it, and doesn't wait for it."""
+    sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]
 
 
 def make_embedder(batch_method: Any) -> type:

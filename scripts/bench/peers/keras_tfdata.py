@@ -46,9 +46,9 @@ def embed(job: Job) -> str:
     job.output.mkdir(parents=True)
     parquet.write_table(pa.table({"path": job.paths, "features": as_lists(features)}), job.output / "features.parquet")
     return (
-        f"One process: a tf.data pipeline (map and prefetch with AUTOTUNE, accurate DCT, bilinear with antialias) into"
-        f" model.predict in batches of {BATCH}, TensorFlow held to {job.cores} threads; as TensorFlow's guide to tf.data"
-        " performance has it"
+        "One process: a tf.data pipeline (map and prefetch with AUTOTUNE, accurate DCT, bilinear with antialias) into"
+        f" model.predict in batches of {BATCH}, TensorFlow held to {job.cores} threads; as TensorFlow's guide to"
+        " tf.data performance has it"
     )
 
 
