@@ -23,7 +23,7 @@ PEER = Peer(
     python="bench",
     packages=("daft", "openvino", "pillow", "numpy", "pyarrow"),
 )
-BATCH = 16
+BATCH = 16  # on one thread 1, 8, 16 and 32 take the same time a picture
 
 
 def embed(job: Job) -> str:

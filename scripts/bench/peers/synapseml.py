@@ -61,9 +61,9 @@ def embed(job: Job) -> str:
         spark.stop()
     return (
         f"Spark 3.5 local[{job.cores}], a task a core (each opens the network anew): ImageTransformer decodes, resizes"
-        f" and normalises in the JVM, ONNXModel with batches of {BATCH} on the CPU build of today's ONNX Runtime in place"
-        " of the GPU build of 2021 that its jars ask for, all graph optimizations on, its default; as SynapseML's page on"
-        " ONNX has it"
+        f" and normalises in the JVM, ONNXModel with batches of {BATCH} on the CPU build of today's ONNX Runtime in"
+        " place of the GPU build of 2021 that its jars ask for, all graph optimizations on, its default; as SynapseML's"
+        " page on ONNX has it"
     )
 
 
