@@ -109,6 +109,9 @@ def run(peer: Peer, embed: Callable[[Job], str], argv: list[str] | None = None) 
     except PeerError as error:
         print(f"{peer.name}: {error}.", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        print(f"{peer.name}: it needs {error.name}, which this Python lacks ({sys.prefix}).", file=sys.stderr)
+        return 2
     text = json.dumps(facts, indent=1)
     if given.json:
         given.json.write_text(text + "\n", encoding="utf-8")
