@@ -15,7 +15,7 @@ def test_short_form(tmp_path: Path) -> None:
     work = tmp_path / "bench"
     command = [sys.executable, str(RUN), "--short", "--work", str(work)]
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=900, check=False
+        command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=1500, check=False
     )
     assert done.returncode == 0, done.stderr
     results = json.loads((work / "results.json").read_text())
