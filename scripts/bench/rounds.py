@@ -243,7 +243,10 @@ def bound_now(bench: Bench, comparison: Comparison, precision: str) -> float:
 
 def check_features(work: Work, entry: Part, is_ours: bool, reference: Features, keep: Path | None) -> None:
     """Hold a run's features against Mirabelle's in float32, by way of the lowest cosine of all runs."""
-    found = read_features(work.output, work.pictures)
+    try:
+        found = read_features(work.output, work.pictures)
+    except (ValueError, KeyError, OSError) as error:  # Arrow's errors are among them
+        raise CannotRun(f"its output can't be read: {error}") from error
     if len(found) != work.images:
         raise CannotRun(f"it gave features of {len(found)} of {work.images} pictures")
     if is_ours and work.precision == "float32":

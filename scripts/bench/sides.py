@@ -148,7 +148,10 @@ class Peer:
         }
         flags = [word for key, value in given.items() for word in (f"--{key}", str(value))]
         seconds = timed([str(self._python), str(self.program), *flags])
-        told = json.loads(target.read_text())
+        try:
+            told = json.loads(target.read_text())
+        except (OSError, ValueError) as error:
+            raise CannotRun(f"it left no account of itself: {error}") from error
         if told["images"] != work.images:
             raise CannotRun(f"it says that it did {told['images']} of {work.images} pictures")
         return Run(seconds, told.get("told", ""), told.get("versions", {}))
@@ -214,6 +217,9 @@ def read_features(output: Path, pictures: Path) -> dict[str, NDArray[np.float32]
     folder = output / "features" if (output / "features").is_dir() else output
     for file in sorted(folder.rglob("*.parquet")):
         table = pq.ParquetFile(file).read(columns=["path", "features"])
+        if not len(table):
+            # Spark leaves such files of partitions that had no rows.
+            continue
         values = table["features"].combine_chunks()
         flat = values.flatten().to_numpy(zero_copy_only=False)
         matrix = np.asarray(flat, np.float32).reshape(len(table), -1)

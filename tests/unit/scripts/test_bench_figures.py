@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 BENCH = Path(__file__).parents[3] / "scripts" / "bench"
@@ -151,6 +153,15 @@ def test_features_are_compared_by_path(bench: dict[str, ModuleType], tmp_path: P
     assert sides.agreement({"a": other, "b": one}, {"a": one, "b": other}).cosine == 0
     with pytest.raises(sides.CannotRun, match="lacks 1 pictures and has 0"):
         sides.agreement({"a": one}, {"a": one, "b": other})
+
+
+def test_features_are_read_from_whoever_wrote_them(bench: dict[str, ModuleType], tmp_path: Path) -> None:
+    for number, paths in enumerate((["file:/p/a%20b.jpg"], [], ["/p/c.jpg"])):
+        column = pa.array([[float(number), 1.0] for _ in paths], pa.list_(pa.float64()))
+        table = pa.table({"path": pa.array(paths, pa.string()), "features": column})
+        pq.write_table(table, tmp_path / f"part-{number}.parquet")
+    found = bench["sides"].read_features(tmp_path, Path("/p"))
+    assert {path: row.tolist() for path, row in found.items()} == {"a b.jpg": [0, 1], "c.jpg": [2, 1]}
 
 
 def test_photographs_are_made_once_and_all_differ(
