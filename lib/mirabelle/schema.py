@@ -123,6 +123,14 @@ def features_schema(extra_labels: Sequence[str], embedding: dict[str, Any] | Non
     )
 
 
+def reduced_schema(extra_labels: Sequence[str]) -> pa.Schema:
+    """Arrow schema of the reduced rows; the reduced features come last."""
+    import pyarrow as pa
+
+    kept = [listing_schema(extra_labels).field(name) for name in (PATH, LABEL, SPLIT, *extra_labels)]
+    return pa.schema([*kept, pa.field(REDUCED, pa.list_(pa.field("element", pa.float32(), nullable=False)))])
+
+
 def rejects_schema(embedding: dict[str, Any]) -> pa.Schema:
     """Arrow schema of the rejects table."""
     import pyarrow as pa

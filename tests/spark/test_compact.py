@@ -29,8 +29,10 @@ from mirabelle.lease import hold
 from mirabelle.networks import Network
 from mirabelle.pipeline import Job
 from mirabelle.pipeline.compact import NOTHING, compact, compact_tables, plan_tables
+from mirabelle.reducing import Reading
 from mirabelle.runlog import RunLog, read_manifests
-from mirabelle.stages.pca import gather_moments
+from mirabelle.selection import select_rows
+from mirabelle.stages.gather import gather_moments
 from mirabelle.stages.read import current_features
 from mirabelle.storage import DiskStore, S3Options, Store
 from mirabelle.verification import verify
@@ -137,7 +139,7 @@ def test_the_view_is_the_same_in_fewer_files(history: History, spark: SparkSessi
     assert not (history.output / "_lease.json").exists()
 
 
-def test_what_follows_sees_nothing_to_do(history: History, spark: SparkSession) -> None:
+def test_what_follows_sees_nothing_to_do(history: History, spark: SparkSession, tmp_path: Path) -> None:
     makers = {"layout": "{split}/{maker}/{name}", "accept_truncated": True}
     before = history.compare(**makers)
     run(history)
@@ -149,7 +151,13 @@ def test_what_follows_sees_nothing_to_do(history: History, spark: SparkSession) 
     assert verify(STORE, str(history.output)).findings == ()
     rows = current_features(spark, str(history.output))
     assert rows.count() == len(view(history))
-    assert gather_moments(rows, str(history.output / "_staging/run=x"), 2).count == len(view(history))
+    listing = newest_listing(
+        read_manifests(STORE, str(history.output)), str(history.output), history.network.embedding.fingerprint
+    )
+    selection = select_rows(STORE, history.table, listing, str(tmp_path))
+    reading = Reading(history.network.embedding.width, str(tmp_path / "sums"), "", None)
+    moments = gather_moments(spark, selection.tasks(selection.files, 2), reading)
+    assert (moments.count, selection.stale) == (len(view(history)), "")
     assert run(history) == [("compact", NOTHING)]
 
 

@@ -78,6 +78,14 @@ class MomentsSum(CentredSum):
         # Only the diagonal and what is right of it until it is done.
         self._scatter: Matrix = np.zeros((width, width))
 
+    @classmethod
+    def continuing(cls, known: Moments) -> MomentsSum:
+        """A sum that has those moments already; it takes their matrix over."""
+        total = cls(0)
+        total.count, total.mean, total._scatter = known.count, known.mean.copy(), known.scatter
+        total._buffer = np.empty((0, len(known.mean)))
+        return total
+
     def merge(self, other: Moments) -> None:
         """Add another set's moments, which are not changed."""
         if not other.count:

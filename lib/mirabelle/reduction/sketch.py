@@ -1,4 +1,4 @@
-"""PCA of rows too wide for their scatter matrix: randomised subspace iteration over passes. numpy; LAPACK on the driver.
+"""PCA of rows too wide for their scatter matrix: randomised subspace iteration, a pass over the rows each. numpy.
 
 Halko, Martinsson and Tropp (2011) with the Nystrom approximation at the end (Tropp, Yurtsever, Udell and Cevher 2017).
 With S the scatter matrix and Q some orthonormal columns, each pass over the rows gives S Q without S; its range is the
