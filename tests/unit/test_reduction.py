@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
 from mirabelle.errors import TrainingError
-from mirabelle.reduction import Moments, Projection, fewest_components, fit
+from mirabelle.reduction import Moments, MomentsSum, Projection, fewest_components, fit
 
 
 def _rows(seed: int, count: int, width: int, offset: float = 0.0) -> np.ndarray:
@@ -83,3 +83,37 @@ def test_files_round_trip() -> None:
     np.testing.assert_array_equal(again.scatter, moments.scatter)
     projection = fit(moments, 0.9)
     np.testing.assert_array_equal(Projection.from_bytes(projection.to_bytes()).components, projection.components)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.lists(st.integers(1, 199), max_size=12), st.data())
+def test_any_tree_of_mergers_equals_one_pass(seed: int, cuts: list[int], data: st.DataObject) -> None:
+    rows = _rows(seed, 200, 6, 1e3)
+    left = [Moments.of(part) for part in np.split(rows, sorted(set(cuts)))]
+    while len(left) > 1:
+        first = left.pop(data.draw(st.integers(0, len(left) - 1)))
+        second = left.pop(data.draw(st.integers(0, len(left) - 1)))
+        left.append(Moments.from_bytes(first.merge(second).to_bytes()))
+    once = Moments.of(rows)
+    assert left[0].count == once.count
+    np.testing.assert_allclose(left[0].mean, once.mean, rtol=1e-12)
+    np.testing.assert_allclose(left[0].scatter, once.scatter, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("width", [1, 1024, 1500, 2100])
+def test_panels_and_blocks_leave_no_seam(width: int) -> None:
+    rows = _rows(5, 40, width, 7.0)
+    total = MomentsSum(width)
+    for part in np.array_split(rows, 3):
+        total.add(part)
+    exact = np.cov(rows.astype(np.float64).T).reshape(width, width) * 39
+    np.testing.assert_allclose(total.result().scatter, exact, atol=1e-9)
+
+
+def test_moments_can_be_added_to_later() -> None:
+    rows = _rows(6, 100, 8, -50.0)
+    total = MomentsSum.continuing(Moments.of(rows[:70]))
+    total.merge(Moments.of(rows[70:]))
+    both, once = total.result(), Moments.of(rows)
+    assert both.count == 100
+    np.testing.assert_allclose(both.scatter, once.scatter, rtol=1e-9, atol=1e-9)

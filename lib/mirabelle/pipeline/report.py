@@ -118,8 +118,14 @@ def _scree(job: Job, pca: dict[str, Any] | None) -> Scree | None:
     if pca is None:
         return None
     content = job.store.read(join(job.folder("pca", pca["id"]), "pca.npz"), MAX_ARRAYS_BYTES)
-    ratio = Projection.from_bytes(content).explained_variance_ratio
-    return Scree(ratio, pca["components"], pca["variance_target"], pca["rows"])
+    projection = Projection.from_bytes(content)
+    return Scree(
+        projection.explained_variance_ratio,
+        pca["components"],
+        pca["variance_target"],
+        pca["rows"],
+        projection.available,
+    )
 
 
 def _scatter(job: Job, reduced: pa.Table | None) -> Scatter | None:

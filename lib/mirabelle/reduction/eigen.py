@@ -34,6 +34,8 @@ class Eigen:
         Raises:
             numpy.linalg.LinAlgError: the matrix holds what is no number.
         """
+        if len(self._diagonal) == 1:
+            return np.asarray(self._diagonal)
         values, failed = self._lapack.dsterf(self._diagonal, self._beside)
         if failed:
             raise np.linalg.LinAlgError(f"dsterf failed to find {failed} eigenvalues")

@@ -56,10 +56,12 @@ class Scree:
     """How the variance spreads over the principal components.
 
     Attributes:
-        explained_variance_ratio: float64 (d,), each component's share of the variance, all of them, descending.
+        explained_variance_ratio: float64 (d,), each component's share of the variance, descending: of all of them,
+            or of the first d where a sketch knows no more.
         components: how many were kept, 1 to d.
         variance_target: the share that was asked for, 0 to 1, or ``None`` when the number itself was asked for.
         rows: how many images the components were fitted on.
+        available: how many components there are, d or more; ``None``: d.
 
     Raises:
         ValueError: the ratios are not one-dimensional, or ``components`` is not among them.
@@ -69,6 +71,12 @@ class Scree:
     components: int
     variance_target: float | None
     rows: int
+    available: int | None = None
+
+    @property
+    def dimension(self) -> int:
+        """How many components there are."""
+        return self.available or len(self.explained_variance_ratio)
 
     def __post_init__(self) -> None:
         if self.explained_variance_ratio.ndim != 1:

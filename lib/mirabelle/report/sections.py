@@ -85,9 +85,7 @@ def headline(contents: ReportContents) -> list[View]:
         (
             "components",
             whole(scree.components if scree else None),
-            f"of {whole(len(scree.explained_variance_ratio))}; {percent(kept)} of the variance"
-            if scree
-            else "no PCA yet",
+            f"of {whole(scree.dimension)}; {percent(kept)} of the variance" if scree else "no PCA yet",
         ),
         (
             "accuracy",
