@@ -67,9 +67,8 @@ def test_tasks_share_all_files_out(history: History, tmp_path: Path, most: int) 
     assert sum(report.rows for report in names) == 54
     files = [report.file for report in names if report.file]
     merged = merge_moments(STORE, str(tmp_path / "staging"), files)
-    rows = [
-        features for _, features in read_parts(STORE, reading(selection, tmp_path), [p for parts in tasks for p in parts])
-    ]
+    every = [part for parts in tasks for part in parts]
+    rows = [features for _, features in read_parts(STORE, reading(selection, tmp_path), every)]
     np.testing.assert_allclose(merged.scatter, Moments.of(np.concatenate(rows)).scatter, rtol=1e-9)
 
 

@@ -89,11 +89,14 @@ def _fit(job: Job, selection: Selection, reading: Reading) -> Fitted:
     found = approximate(job.session, tasks, reading, rows, settings.variance, settings.components, job.s3)
     reached = _reached(found.projection)
     if settings.components is None and reached < settings.variance:
-        job.console.warn(
+        warning = (
             f"{len(found.projection.components):,} components of {reading.width:,} features hold {reached:.1%} of the"
             f" variance, not {settings.variance:.0%}, and more are not sought; all of these are kept. Set"
             " reduce.components, a lower reduce.variance, or backbone.pooling=avg"
         )
+        job.console.warn(warning)
+        # The report tells it too.
+        job.runlog.update(warnings=[*job.runlog.manifest.get("warnings", []), warning])
     return Fitted(found.projection, "sketch", found.projection.rows * found.passes, found.passes)
 
 
