@@ -97,7 +97,7 @@ def read_parts(
             groups = list(range(part.part, parquet.num_row_groups, part.parts))
             if not groups:
                 continue
-            for batch in parquet.iter_batches(block_rows(reading.width), groups, there):
+            for batch in parquet.iter_batches(block_rows(reading.width), groups, there, use_threads=False):
                 kept = _kept(batch, passed, reading.split)
                 if not len(kept):
                     continue

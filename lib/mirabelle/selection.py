@@ -141,6 +141,7 @@ class Coverage:
 
         Rows cannot be taken out of moments again without losing digits.
         """
-        if (self.fingerprint, self.fit_split) != (fingerprint, fit_split) or set(self.files) - set(now.files):
+        known = set(self.files)
+        if (self.fingerprint, self.fit_split) != (fingerprint, fit_split) or known - set(now.files):
             return None
-        return [file for file in now.files if file not in set(self.files)]
+        return [file for file in now.files if file not in known]

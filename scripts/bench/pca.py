@@ -358,7 +358,7 @@ def resident(process: Path) -> tuple[str, int]:
         status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines() if ":" in line)
         if int(process.name) == os.getpid():
             return "driver", int(status["VmHWM"].split()[0])
-        if os.getpgid(int(process.name)) != os.getpgid(0) and os.getsid(int(process.name)) != os.getsid(0):
+        if os.getsid(int(process.name)) != os.getsid(0):
             return "", 0
         if status["Name"].strip() == "java":
             return "jvm", int(status["VmHWM"].split()[0])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mirabelle.errors import TrainingError
 from mirabelle.reduction.projection import Projection, check_rows, fewest_components, fix_signs
 from mirabelle.reduction.sums import CentredSum, Matrix
 
@@ -107,6 +108,10 @@ def fit_sketch(sketch: Sketch, basis: Matrix, variance: float, components: int |
     divisor = max(1, sketch.count - 1)
     total = sketch.total / divisor
     available = check_rows(sketch.count, len(sketch.mean), total, components)
+    if components is not None and components > basis.shape[1]:
+        raise TrainingError(
+            f"reduce.components is {components}, and a sketch of {len(basis):,} features finds {basis.shape[1]:,} at most"
+        )
     values, axes = _nystrom(basis, sketch.product)
     explained = values[:available] / divisor
     kept = components or fewest_components(explained, variance, total)
