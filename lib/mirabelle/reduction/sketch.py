@@ -110,7 +110,7 @@ def fit_sketch(sketch: Sketch, basis: Matrix, variance: float, components: int |
     available = check_rows(sketch.count, len(sketch.mean), total, components)
     if components is not None and components > basis.shape[1]:
         raise TrainingError(
-            f"reduce.components is {components}, and a sketch of {len(basis):,} features finds {basis.shape[1]:,} at most"
+            f"reduce.components is {components}, and a sketch of {len(basis):,} features finds {basis.shape[1]:,}"
         )
     values, axes = _nystrom(basis, sketch.product)
     explained = values[:available] / divisor
