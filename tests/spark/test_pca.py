@@ -52,35 +52,6 @@ def projection_of(job: Job) -> Projection:
     return Projection.from_bytes(Path(job.folder("pca"), "pca.npz").read_bytes())
 
 
-def test_many_tasks_are_merged_by_a_tree(history: History, tmp_path: Path, spark: SparkSession) -> None:
-    selection, reading = select(history, tmp_path / "scratch")
-    tasks = selection.tasks(selection.files, 22)
-    assert len(tasks) == 22 > FAN_IN
-    moments = gather_moments(spark, tasks, reading)
-    exact = Moments.of(all_rows(history.table.folder("features")))
-    assert moments.count == 54
-    np.testing.assert_allclose(moments.scatter, exact.scatter, rtol=1e-9)
-    # The tasks' own, and three of the first round, which the driver read.
-    assert len(list((tmp_path / "scratch/sums").glob("sum-*.npz"))) == 22 + 3
-
-
-def test_files_that_saved_moments_cover_are_not_read(history: History, tmp_path: Path, spark: SparkSession) -> None:
-    before, reading = select(history, tmp_path / "before")
-    saved = gather_moments(spark, before.tasks(before.files, 2), reading)
-    draw(history.root / "Test/amber/new.png", 100)
-    history.extract()
-    after, reading = select(history, tmp_path / "after")
-    whole = gather_moments(spark, after.tasks(after.files, 2), reading)
-    for file in before.files:
-        Path(before.folder, file.name).write_bytes(b"what was Parquet")
-    missing = Coverage("f", None, before.files).missing(after, "f", None)
-    new = gather_moments(spark, after.tasks(missing, 2), reading)
-    together = saved.merge(new)
-    assert (new.count, together.count) == (1, 55)
-    np.testing.assert_allclose(together.mean, whole.mean, rtol=1e-12)
-    np.testing.assert_allclose(together.scatter, whole.scatter, rtol=1e-9)
-
-
 def test_a_second_pca_reads_what_is_new(pipeline: Run, pictures: Path) -> None:
     first = pipeline(stages=["extract", "reduce"])
     assert (facts_of(first)["rows_read"], facts_of(first)["extended_from"]) == (54, None)
@@ -138,6 +109,62 @@ def test_reduced_rows_are_those_of_the_spark_model(pipeline: Run, pictures: Path
     np.testing.assert_allclose(np.stack(both["reduced"]), expected, atol=1e-6 * np.abs(expected).max())
 
 
+def test_wide_features_are_sketched(pipeline: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = pipeline(stages=["extract", "reduce"])
+    monkeypatch.setattr(stage, "WIDEST_EXACT", 1000)
+    job = pipeline(stages=["reduce", "report"])
+    told = facts_of(job)
+    assert (told["method"], told["components"]) == ("sketch", facts_of(exact)["components"])
+    assert told["rows_read"] == 54 * told["passes"]
+    assert not Path(job.folder("pca"), "moments.npz").exists()
+    np.testing.assert_allclose(
+        projection_of(job).explained_variance, projection_of(exact).explained_variance, rtol=1e-6
+    )
+    assert Path(job.runlog.manifest["report"]).is_file()
+
+
+def test_a_sketch_that_does_not_reach_the_share_says_so(pipeline: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mirabelle.stages import gather
+
+    monkeypatch.setattr(stage, "WIDEST_EXACT", 1000)
+    monkeypatch.setattr(gather, "BASIS_BYTES", 8 * 1024 * 3)
+    job = pipeline("reduce.variance=0.99", stages=["extract", "reduce"])
+    told = facts_of(job)
+    assert (told["components"], told["components_known"], told["components_available"]) == (3, 3, 53)
+    assert told["variance_reached"] < 0.99
+    (warning,) = (text for text in job.runlog.manifest["warnings"] if "more are not sought" in text)
+    assert warning.startswith("3 components of 1,024 features hold")
+
+
+def test_many_tasks_are_merged_by_a_tree(history: History, tmp_path: Path, spark: SparkSession) -> None:
+    selection, reading = select(history, tmp_path / "scratch")
+    tasks = selection.tasks(selection.files, 22)
+    assert len(tasks) == 22 > FAN_IN
+    moments = gather_moments(spark, tasks, reading)
+    exact = Moments.of(all_rows(history.table.folder("features")))
+    assert moments.count == 54
+    np.testing.assert_allclose(moments.scatter, exact.scatter, rtol=1e-9)
+    # The tasks' own, and three of the first round, which the driver read.
+    assert len(list((tmp_path / "scratch/sums").glob("sum-*.npz"))) == 22 + 3
+
+
+def test_files_that_saved_moments_cover_are_not_read(history: History, tmp_path: Path, spark: SparkSession) -> None:
+    before, reading = select(history, tmp_path / "before")
+    saved = gather_moments(spark, before.tasks(before.files, 2), reading)
+    draw(history.root / "Test/amber/new.png", 100)
+    history.extract()
+    after, reading = select(history, tmp_path / "after")
+    whole = gather_moments(spark, after.tasks(after.files, 2), reading)
+    for file in before.files:
+        Path(before.folder, file.name).write_bytes(b"what was Parquet")
+    missing = Coverage("f", None, before.files).missing(after, "f", None)
+    new = gather_moments(spark, after.tasks(missing, 2), reading)
+    together = saved.merge(new)
+    assert (new.count, together.count) == (1, 55)
+    np.testing.assert_allclose(together.mean, whole.mean, rtol=1e-12)
+    np.testing.assert_allclose(together.scatter, whole.scatter, rtol=1e-9)
+
+
 def test_a_sketch_grows_to_what_is_asked(history: History, tmp_path: Path, spark: SparkSession) -> None:
     """Wide rows of low rank and noise, written as the history's own files are."""
     import pyarrow as pa
@@ -164,30 +191,3 @@ def test_a_sketch_grows_to_what_is_asked(history: History, tmp_path: Path, spark
     np.testing.assert_allclose(found.projection.total_variance, exact.total_variance, rtol=1e-9)
     share, theirs = (p.explained_variance_ratio[:kept].sum() for p in (found.projection, exact))
     assert theirs - 1e-3 <= share <= theirs + 1e-9
-
-
-def test_wide_features_are_sketched(pipeline: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = pipeline(stages=["extract", "reduce"])
-    monkeypatch.setattr(stage, "WIDEST_EXACT", 1000)
-    job = pipeline(stages=["reduce", "report"])
-    told = facts_of(job)
-    assert (told["method"], told["components"]) == ("sketch", facts_of(exact)["components"])
-    assert told["rows_read"] == 54 * told["passes"]
-    assert not Path(job.folder("pca"), "moments.npz").exists()
-    np.testing.assert_allclose(
-        projection_of(job).explained_variance, projection_of(exact).explained_variance, rtol=1e-6
-    )
-    assert Path(job.runlog.manifest["report"]).is_file()
-
-
-def test_a_sketch_that_does_not_reach_the_share_says_so(pipeline: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mirabelle.stages import gather
-
-    monkeypatch.setattr(stage, "WIDEST_EXACT", 1000)
-    monkeypatch.setattr(gather, "BASIS_BYTES", 8 * 1024 * 3)
-    job = pipeline("reduce.variance=0.99", stages=["extract", "reduce"])
-    told = facts_of(job)
-    assert (told["components"], told["components_known"], told["components_available"]) == (3, 3, 53)
-    assert told["variance_reached"] < 0.99
-    (warning,) = (text for text in job.runlog.manifest["warnings"] if "more are not sought" in text)
-    assert warning.startswith("3 components of 1,024 features hold")

@@ -43,7 +43,7 @@ Tasks = Sequence[Sequence[FilePart]]
 
 # Sums that one task, or the driver at the end, merges: each is read while one matrix is held.
 FAN_IN = 8
-# Of a sketch: the driver holds about five matrices of that size at once.
+# Of a sketch: the driver holds up to eight matrices of that size at once.
 BASIS_BYTES = 2**29
 FIRST_COLUMNS = 256
 SPARE_COLUMNS = 32
