@@ -112,8 +112,23 @@ class Mirabelle:
             seconds,
             "`mirabelle extract` with its defaults, the converted network in its cache",
             stages=manifest["seconds"],
-            worker_seconds=manifest["worker_seconds"],
+            worker_seconds=core_seconds(manifest),
         )
+
+
+def core_seconds(manifest: dict[str, Any]) -> dict[str, float]:
+    """What the workers' cores did, by part.
+
+    Decoding goes on beside the engine, on the same core where that has but one: what it took of the core is taken off
+    the time that the engine ran or waited for it.
+    """
+    clock, decode = manifest["worker_seconds"], manifest["decode_core_seconds"]
+    return {
+        "engine": clock["inference"] + clock["waiting_for_decoding"] - decode,
+        "decode": decode,
+        "waiting for the store": clock["waiting_for_store"],
+        "write": clock["writing"],
+    }
 
 
 class Peer:

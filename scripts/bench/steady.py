@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-PARTS = ("decode", "fetch", "embed", "write")
+PARTS = ("engine", "decode", "waiting for the store", "write")
 
 
 @dataclass(frozen=True)

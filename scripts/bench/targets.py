@@ -229,7 +229,7 @@ def explain_steady(part: Entry, entry: Entry, cores: int) -> str:
     shares, summary = core_shares(entry, cores), summarise(part, entry)
     if not shares:
         return ""
-    text = ", ".join(f"{'engine' if name == 'embed' else name} {share:.1%}" for name, share in shares.items())
+    text = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
     slower = engine_slowdown(shares, summary)
     return f"of the cores' time: {text}" + (
         f"; the engine takes {slower:.2f} times its core time alone" if slower else ""
@@ -238,9 +238,9 @@ def explain_steady(part: Entry, entry: Entry, cores: int) -> str:
 
 def engine_slowdown(shares: Mapping[str, float], summary: Summary) -> float | None:
     """The engine's core time a picture inside the job over that of the bound."""
-    if summary.efficiency is None or not shares.get("embed"):
+    if summary.efficiency is None or not shares.get("engine"):
         return None
-    return shares["embed"] / summary.efficiency.median
+    return shares["engine"] / summary.efficiency.median
 
 
 def explain_whole(entry: Entry) -> str:

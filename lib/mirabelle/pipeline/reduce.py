@@ -21,7 +21,7 @@ from mirabelle.storage import join, spark_uri
 MODEL = "pca.npz"
 MOMENTS = "moments.npz"
 # Wider features go through a sketch. At 8,192 columns a scatter matrix is 512 MiB, in each task and twice in the
-# driver, and its eigenvectors a minute; at 25,088 it would be 4.7 GiB (docs/decisions/0008).
+# driver, and its eigenvectors a minute; at 25,088 it would be 4.7 GiB (docs/decisions/0009).
 WIDEST_EXACT = 8192
 
 

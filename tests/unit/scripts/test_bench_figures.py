@@ -26,7 +26,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
 
 
 def row(few: float, many: float, bound: float = 50.0) -> dict:
-    workers = {"decode": 1.0, "fetch": 0.0, "embed": 8.0, "write": 0.0}
+    workers = {"engine": 8.0, "decode": 1.0, "waiting for the store": 0.0, "write": 0.0}
     twice = {part: 2 * seconds for part, seconds in workers.items()}
     stages = {"session": 5.0, "embed": many - 7.0}
     return {
@@ -97,7 +97,7 @@ def test_an_entry_in_figures(bench: dict[str, ModuleType]) -> None:
     assert summary.over_bound.low == pytest.approx(15 * 40 / 5000)
     # of 10 to 12 core-seconds more, 8 in the engine and 1 in decoding
     shares = bench["steady"].core_shares(entry("Mirabelle", "float32", row(10, 15)), cores=2)
-    assert shares == pytest.approx({"decode": 0.1, "fetch": 0, "embed": 0.8, "write": 0, "other": 0.1})
+    assert shares == pytest.approx({"engine": 0.8, "decode": 0.1, "waiting for the store": 0, "write": 0, "other": 0.1})
 
 
 def test_targets_are_judged(bench: dict[str, ModuleType]) -> None:
