@@ -123,7 +123,7 @@ def test_targets_are_judged(bench: dict[str, ModuleType]) -> None:
     assert verdicts["times the speed of Quick on (a), resnet50, float32"] == ("0.80", "not met")
     assert verdicts["times the speed of Wrong on (a), resnet50, float32"][1].startswith("counts for nothing")
     unmet = [line for line in bench["targets"].lines(made) if line.verdict == "not met"]
-    assert all("of the cores' time: decode 10.0%" in line.why for line in unmet)
+    assert all("of the cores' time: engine 80.0%, decode 10.0%" in line.why for line in unmet)
     assert "as it is \\| plainly" not in bench["table"].targets(made)
     assert bench["table"].markdown(made).count("\n### ") == 3
 
