@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from steady import Spread, core_shares, spread, summarise
+from steady import PARTS, Spread, core_shares, spread, summarise
 from targets import LOWEST_COSINE, Results, lines
 
 NOTHING = ""
@@ -99,15 +99,12 @@ def extracts(results: Results) -> Iterator[str]:
                         said(summary.efficiency, 2),
                         said(summary.whole),
                         said(summary.over_bound, 2),
-                        *(f"{shares[name]:.1%}" if shares else NOTHING for name in SHARES),
+                        *(f"{shares[name]:.1%}" if shares else NOTHING for name in (*PARTS, "other")),
                     )
                 )
     head = ("input", "network", "precision", "pictures", "steady, images/s", "bound", "efficiency", "whole, s")
     if rows:
-        yield grid((*head, "whole over bound", "engine", *SHARES[1:]), rows)
-
-
-SHARES = ("embed", "decode", "fetch", "write", "other")
+        yield grid((*head, "whole over bound", *PARTS, "other"), rows)
 
 
 def peers(results: Results) -> Iterator[str]:
