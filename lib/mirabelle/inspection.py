@@ -106,7 +106,8 @@ def diagnose(config: Config) -> str:
     Raises:
         UserError: the first thing that would stop a run.
     """
-    from mirabelle.session import check_java, open_session
+    from mirabelle.jvm import check_java
+    from mirabelle.session import open_session
     from mirabelle.stages.preflight import run_preflight
 
     lines = [f"java: {check_java()}"]

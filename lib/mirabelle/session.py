@@ -12,11 +12,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirabelle.errors import PreflightError
+from mirabelle.jvm import check_java, java_options
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -39,11 +39,14 @@ NEEDED = {
 
 
 @contextmanager
-def open_session(settings: Mapping[str, object]) -> Iterator[SparkSession]:
+def open_session(
+    settings: Mapping[str, object], cache: Path | None = None, coordinates: bool = False
+) -> Iterator[SparkSession]:
     """A SparkSession for the block, stopped after it; one that is there already, as in a notebook, is used and left.
 
     Args:
         settings: Spark properties; those that spark-submit set are left as they are.
+        cache, coordinates: as ``jvm.java_options`` takes them, where the JVM is ours to start.
 
     Raises:
         PreflightError: there is no pyspark, or no Java, or Spark does not start.
@@ -64,10 +67,9 @@ def open_session(settings: Mapping[str, object]) -> Iterator[SparkSession]:
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     wanted = {**NEEDED, **{key: _text(value) for key, value in settings.items()}}
     if not submitted:
-        check_java()
+        java = check_java()
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        # The JVM is yet to start, so it can still be told to be quiet from its first line.
-        wanted.setdefault("spark.driver.extraJavaOptions", _quiet_logging())
+        wanted.setdefault("spark.driver.extraJavaOptions", java_options(java, cache, coordinates))
     conf = SparkConf()
     for key, value in wanted.items():
         conf.setIfMissing(key, value)
@@ -100,20 +102,6 @@ def open_session(settings: Mapping[str, object]) -> Iterator[SparkSession]:
                     jvm.java.lang.System.clearProperty(key)
 
 
-def check_java() -> str:
-    """The java that Spark will start.
-
-    Raises:
-        PreflightError: there is none.
-    """
-    home = os.environ.get("JAVA_HOME")
-    java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
-    if java is None:
-        where = f"JAVA_HOME is {home} and holds no java" if home else "there is no java"
-        raise PreflightError(f"{where}; Spark needs Java 17 or later: install one, or set JAVA_HOME to it")
-    return java
-
-
 def slots(spark: SparkSession) -> int:
     """Tasks that run at once, over the whole cluster."""
     # Asked of the scheduler: defaultParallelism is a setting, and may be anything.
@@ -140,11 +128,6 @@ def _send_wheels(spark: SparkSession, folder: str) -> None:
             renamed = os.path.join(folder, name.removesuffix(".whl") + ".zip")
             shutil.copyfile(SparkFiles.get(name), renamed)
             spark.sparkContext.addPyFile(renamed)
-
-
-def _quiet_logging() -> str:
-    file = Path(str(resources.files("mirabelle").joinpath("log4j2.properties")))
-    return f"-Dlog4j2.configurationFile={file.as_uri()}" if file.is_file() else ""
 
 
 def _text(value: object) -> str:

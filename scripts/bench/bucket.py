@@ -73,7 +73,7 @@ def main() -> None:
     settings = [
         f"backbone.name={options.backbone}",
         f"backbone.weights={options.weights}",
-        f"spark.spark.master=local[{os.cpu_count()}]",
+        f"spark.master=local[{os.cpu_count()}]",
         f"cache={scratch / 'cache'}",
     ]
     # Converts the network and finds S3A's packages, which neither side should be charged for.

@@ -129,8 +129,8 @@ def by_workers(size: int, common: list[str], scratch: Path, images: Path) -> Non
         logs = scratch / f"logs-{workers}"
         logs.mkdir()
         with cluster(workers, logs) as url:
-            spark = [f"spark.spark.master={url}", "spark.spark.executor.cores=1", "spark.spark.executor.memory=1g"]
-            spark += [f"spark.spark.driver.host={LOOPBACK}", f"images.manifest={manifest}"]
+            spark = [f"spark.master={url}", "spark.executor.cores=1", "spark.executor.memory=1g"]
+            spark += [f"spark.driver.host={LOOPBACK}", f"images.manifest={manifest}"]
             got = extract([*common, *spark, *RESNET], scratch / f"output-workers-{workers}")
         print(f"| {workers} | {got['whole']:.1f} | {got['rate']:.1f} |", flush=True)
 
@@ -149,7 +149,7 @@ def main() -> None:
     scratch = Path(tempfile.mkdtemp(prefix="mirabelle-growth-", dir=options.scratch))
     try:
         # The networks are converted first, which no size should be charged for.
-        common = [f"cache={scratch / 'cache'}", "spark.spark.ui.enabled=false"]
+        common = [f"cache={scratch / 'cache'}", "spark.ui.enabled=false"]
         few = scratch / "few.parquet"
         link_manifest(options.images, 8, few)
         for name, network in (("resnet", RESNET), ("small", SMALL)):

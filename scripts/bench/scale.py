@@ -149,7 +149,7 @@ def main() -> None:
                 manifest = scratch / f"{size}.parquet"
                 link_manifest(pictures, size, manifest)
                 source = [f"images.manifest={manifest}"]
-            cache = [f"cache={scratch / 'cache'}", "spark.spark.driver.memory=2g", "spark.spark.master=local[2]"]
+            cache = [f"cache={scratch / 'cache'}", "spark.driver.memory=2g", "spark.master=local[2]"]
             rows.append((size, watch([*source, f"output={output}", *SETTINGS, *cache], output)))
         print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", end=", ")
         print(", ".join(f"{name} {version(name)}" for name in ("mirabelle", "pyspark", "duckdb")))

@@ -103,7 +103,7 @@ class Mirabelle:
             "backbone.name": work.backbone,
             "backbone.weights": work.weights,
             "engine.precision": work.precision,
-            "spark.spark.master": f"local[{work.cores}]",
+            "spark.master": f"local[{work.cores}]",
         }
         flags = [flag for key, value in settings.items() for flag in ("--set", f"{key}={value}")]
         seconds = timed([str(Path(sys.executable).with_name("mirabelle")), "extract", "--quiet", *flags])

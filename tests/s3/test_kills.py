@@ -23,8 +23,8 @@ KILLS = 4
 
 def start(bucket: str, output: str, cache: Path, log: Path) -> subprocess.Popen:
     settings = [f"images.root=s3://{bucket}/pictures", f"output=s3://{bucket}/{output}", f"cache={cache}", *SMALL]
-    settings += ["extract.chunk_images=40", "extract.task_images=10", "spark.spark.master=local[2]"]
-    settings += ["spark.spark.driver.memory=1g", "spark.spark.ui.enabled=false"]
+    settings += ["extract.chunk_images=40", "extract.task_images=10", "spark.master=local[2]"]
+    settings += ["spark.driver.memory=1g", "spark.ui.enabled=false"]
     options = [option for setting in settings for option in ("--set", setting)]
     command = [str(Path(sys.executable).with_name("mirabelle")), "extract", "--quiet", *options]
     with log.open("ab") as file:

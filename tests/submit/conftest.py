@@ -24,7 +24,7 @@ def environment() -> dict[str, str]:
 
 def run_extract(*settings: str) -> subprocess.CompletedProcess[str]:
     """`mirabelle extract --quiet` on two cores, as a user types it."""
-    given = [*SMALL, "spark.spark.master=local[2]", *settings]
+    given = [*SMALL, "spark.master=local[2]", *settings]
     options = [option for setting in given for option in ("--set", setting)]
     command = [str(BIN / "mirabelle"), "extract", "--quiet", *options]
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=240, check=False)

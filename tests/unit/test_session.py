@@ -1,6 +1,7 @@
 """What is checked before Spark is started; that it starts, and with what, is in tests/spark/test_preflight.py."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from mirabelle import session
 from mirabelle.errors import PreflightError
-from mirabelle.session import check_java
+from mirabelle.jvm import check_java, java_options
 
 
 def make_java(folder: Path, mode: int = 0o755) -> Path:
@@ -117,3 +118,32 @@ def test_nothing_of_a_place_is_in_the_settings_that_always_hold() -> None:
     about_a_place = ("master", "memory", "endpoint", "cores", "instances", "fs.s3a", "host", "port")
     assert not [key for key in session.NEEDED if any(word in key for word in about_a_place)]
     assert session.NEEDED["spark.ui.showConsoleProgress"] == "false"
+
+
+def options_of(cache: Path, coordinates: bool = True) -> list[str]:
+    return shlex.split(java_options("/no/jvm/bin/java", cache, coordinates))
+
+
+def test_the_first_jvm_leaves_an_archive_of_its_classes_and_later_ones_start_from_it(tmp_path: Path) -> None:
+    cache = tmp_path / "with a blank"
+    (leaves,) = [option for option in options_of(cache) if "Archive" in option]
+    name, _, file = leaves.partition("=")
+    assert name == "-XX:ArchiveClassesAtExit"
+    Path(file).write_bytes(b"classes")
+    assert not any("Archive" in option for option in options_of(cache)), "it may be still being written"
+    os.utime(file, (0, 0))
+    (starts,) = [option for option in options_of(cache) if "Archive" in option]
+    name, _, archive = starts.partition("=")
+    assert name == "-XX:SharedArchiveFile"
+    assert Path(archive).read_bytes() == b"classes"
+    assert not Path(file).exists()
+
+
+def test_a_jvm_that_computes_is_left_to_compile_well(tmp_path: Path) -> None:
+    assert "-XX:TieredStopAtLevel=1" in options_of(tmp_path)
+    assert "-XX:TieredStopAtLevel=1" not in options_of(tmp_path, coordinates=False)
+
+
+def test_a_cache_that_cannot_be_written_costs_only_the_archive(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert not any("Archive" in option for option in options_of(tmp_path / "file"))

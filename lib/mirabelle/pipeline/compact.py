@@ -23,6 +23,7 @@ from mirabelle.errors import OutputError
 from mirabelle.features import FeatureTable
 from mirabelle.lease import hold
 from mirabelle.merging import MergeReport
+from mirabelle.networks import cache_folder
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.failures import recording_failure
 from mirabelle.pipeline.job import Job
@@ -140,7 +141,7 @@ def compact_tables(job: Job, plans: Sequence[tuple[Plan, str]], grace_seconds: f
     """
     done: list[Compacted] = []
     # Spark itself reads and writes nothing, so it need not reach a bucket.
-    with open_session(job.config.spark) as job.spark:
+    with open_session(job.config.spark, cache_folder(job.config), coordinates=True) as job.spark:
         for plan, scratch in plans:
             done.append(_compact_table(job, plan, scratch))
             job.runlog.update(compacted=[asdict(one) for one in done], counts=_counts(done))

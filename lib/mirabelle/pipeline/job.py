@@ -201,7 +201,9 @@ def _run_stages(job: Job, stages: Sequence[str]) -> None:
             preparation = stack.enter_context(Preparation(job)) if "extract" in stages else None
             with job.runlog.time("session"):
                 settings = session_settings(job.config, job.s3, stages)
-                job.spark = stack.enter_context(open_session(settings))
+                # Only the classifier is computed by the JVM itself.
+                coordinates = "train" not in stages
+                job.spark = stack.enter_context(open_session(settings, cache_folder(job.config), coordinates))
             if needs_s3a(job.config, stages):
                 check_s3a(job.spark)
                 remember_jars(job.spark, cache_folder(job.config))
