@@ -16,7 +16,7 @@ class Pace:
     """How many images make a chunk, and a task, at the speed seen so far.
 
     A chunk takes its share of the seconds that a killed run may lose. A task takes long enough that its file is worth
-    reading, but towards the end of a run less and less, so that no core waits long for another's last task.
+    reading, but towards the end of a run both get smaller and smaller, so that no core waits long for another's last.
 
     Args:
         seconds: of work under way at any time.
@@ -30,8 +30,9 @@ class Pace:
     FIRST_IMAGES_PER_SECOND = 4.0
     FEWEST_A_SLOT = 16
     TASK_SECONDS = 20.0
-    # Of the work that is left, for every slot: the last task to end is late by half of this at worst, on average.
-    TASK_SHARE = 1 / 8
+    LEAST_TASK_SECONDS = 1.5
+    # Of the work that is left.
+    CHUNK_SHARE, TASK_SHARE = 3 / 4, 1 / 8
 
     def __init__(self, seconds: float, chunks: int, slots: int, most: int, task_most: int) -> None:
         self._seconds, self._slots, self._most, self._task_most = seconds / chunks, slots, most, task_most
@@ -42,15 +43,15 @@ class Pace:
         if images and seconds > 0:
             self._speed = images / seconds
 
-    def chunk_images(self) -> int:
-        """Images for the next chunk."""
-        return min(
-            self._most, max(self.FEWEST_A_SLOT * self._slots, round(min(self._most, self._speed * self._seconds)))
-        )
+    def chunk_images(self, left: int) -> int:
+        """Images for the next chunk, where so many are left to do."""
+        images = min(self._speed * self._seconds, max(left * self.CHUNK_SHARE, self._speed * self.LEAST_TASK_SECONDS))
+        return min(self._most, max(self.FEWEST_A_SLOT * self._slots, round(min(self._most, images))))
 
     def task_images(self, left: int) -> int:
         """Images for each task, where so many are left to do, those of this chunk among them."""
-        images = min(self._speed * self.TASK_SECONDS, left * self.TASK_SHARE) / self._slots
+        least, most = self._speed * self.LEAST_TASK_SECONDS, self._speed * self.TASK_SECONDS
+        images = min(most, max(left * self.TASK_SHARE, least)) / self._slots
         return min(self._task_most, max(self.FEWEST_A_SLOT, round(images)))
 
 

@@ -29,6 +29,8 @@ NEEDED = {
     # A worker process keeps its compiled network from task to task.
     "spark.python.worker.reuse": "true",
     "spark.sql.session.timeZone": "UTC",
+    # What is broadcast is weights, and floats do not compress.
+    "spark.broadcast.compress": "false",
     # Libraries that would each start a thread a core are held to the core their task has.
     "spark.executorEnv.OMP_NUM_THREADS": "1",
     "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",

@@ -18,17 +18,20 @@ def test_chunks_are_never_empty_nor_above_their_limit(
 ) -> None:
     pace = Pace(seconds, 2, slots, most, 100)
     for images, took in measured:
-        assert 1 <= pace.chunk_images() <= most
+        assert 1 <= pace.chunk_images(10**9) <= most
         pace.measured(images, took)
-    assert 1 <= pace.chunk_images() <= most
+    assert 1 <= pace.chunk_images(10**9) <= most
 
 
 def test_chunks_take_the_time_they_are_given() -> None:
     pace = Pace(seconds=120, chunks=2, slots=2, most=10**6, task_most=10**6)
     # Slow until it is known better, so that little is lost if it is killed.
-    assert pace.chunk_images() == 60 * 2 * 4
+    assert pace.chunk_images(left=10**6) == 60 * 2 * 4
     pace.measured(480, 5.0)
-    assert pace.chunk_images() == 60 * 96
+    assert pace.chunk_images(left=10**6) == 60 * 96
+    # The end comes in ever smaller ones, down to what one task should take.
+    assert pace.chunk_images(left=4_000) == 3_000
+    assert pace.chunk_images(left=10) == 144
 
 
 def test_tasks_take_long_enough_for_a_file_and_less_towards_the_end() -> None:
@@ -36,7 +39,7 @@ def test_tasks_take_long_enough_for_a_file_and_less_towards_the_end() -> None:
     pace.measured(1000, 10.0)
     assert pace.task_images(left=90_000) == 20 * 100 // 2
     assert pace.task_images(left=4_000) == 4_000 // 8 // 2
-    assert pace.task_images(left=3) == Pace.FEWEST_A_SLOT
+    assert pace.task_images(left=3) == 1.5 * 100 // 2
     pace.measured(10_000, 10.0)
     assert pace.task_images(left=90_000) == 1500
 

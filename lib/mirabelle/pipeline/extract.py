@@ -154,19 +154,19 @@ def _embed_all(
         ThreadPoolExecutor(CHUNKS_IN_FLIGHT) as pool,
     ):
         try:
-            part = work.next(pace.chunk_images())
+            part = work.next(pace.chunk_images(left))
             while part is not None or running:
                 while part is not None and len(running) < CHUNKS_IN_FLIGHT:
                     number = next(numbers)
                     # Executors come and go.
                     tasks = _tasks_of(part, slots(job.session), pace.task_images(left))
-                    left -= len(part)
                     staging = table.staging_folder(run_id, number)
                     future = pool.submit(
                         embed_chunk, job.session, spec, files, part.drop_columns([STATUS]), tasks, staging, counters
                     )
                     running[future] = (number, part)
-                    part = work.next(pace.chunk_images())
+                    left -= len(part)
+                    part = work.next(pace.chunk_images(left))
                 for future in wait(running, REFRESH_SECONDS, FIRST_COMPLETED).done:
                     number, done = running.pop(future)
                     reports = future.result()

@@ -15,7 +15,7 @@ from mirabelle.networks import Network
 from mirabelle.storage import S3Options, open_store
 from mirabelle.storage.opening import AS_AWS_SAYS
 from mirabelle.tasks import TaskReport, run_task
-from mirabelle.worker import EmbedderSpec, Tally, embedder_for, outcomes_frame
+from mirabelle.worker import EmbedderSpec, Tally, embedder_for, outcomes_frame, spare_next_task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,6 +150,7 @@ def make_run_task(
                 counters[0].add(report.embedded)
                 counters[1].add(report.rejected)
                 yield pa.RecordBatch.from_pydict({"report": [report.to_json()]})
+        spare_next_task()
 
     return run
 
