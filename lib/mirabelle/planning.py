@@ -31,8 +31,9 @@ class Pace:
     FEWEST_A_SLOT = 16
     TASK_SECONDS = 20.0
     LEAST_TASK_SECONDS = 1.5
-    # Of the work that is left.
+    # Of the work that is left; what can be done in so many seconds is not parted any more.
     CHUNK_SHARE, TASK_SHARE = 3 / 4, 1 / 8
+    LAST_CHUNK_SECONDS = 10.0
 
     def __init__(self, seconds: float, chunks: int, slots: int, most: int, task_most: int) -> None:
         self._seconds, self._slots, self._most, self._task_most = seconds / chunks, slots, most, task_most
@@ -45,7 +46,7 @@ class Pace:
 
     def chunk_images(self, left: int) -> int:
         """Images for the next chunk, where so many are left to do."""
-        images = min(self._speed * self._seconds, max(left * self.CHUNK_SHARE, self._speed * self.LEAST_TASK_SECONDS))
+        images = min(self._speed * self._seconds, max(left * self.CHUNK_SHARE, self._speed * self.LAST_CHUNK_SECONDS))
         return min(self._most, max(self.FEWEST_A_SLOT * self._slots, round(min(self._most, images))))
 
     def task_images(self, left: int) -> int:

@@ -62,9 +62,9 @@ def open_session(
         raise PreflightError(
             f"pyspark cannot be imported ({error}); install mirabelle[spark], or use spark-submit"
         ) from error
-    running = SparkSession.getActiveSession()
-    if running is not None:
-        yield running
+    if SparkContext._active_spark_context is not None:
+        # Asked of the context: which session is active is known to each JVM thread by itself, and may be forgotten.
+        yield SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()
         return
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     wanted = {**NEEDED, **{key: _text(value) for key, value in settings.items()}}

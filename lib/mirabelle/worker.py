@@ -239,18 +239,19 @@ def embedder_for(spec: EmbedderSpec, files: Callable[[], Files]) -> Embedder:
         # One at a time: another network's embedder is not wanted again in this process, and holds its memory.
         _EMBEDDERS.clear()
         _EMBEDDERS[spec] = Embedder(spec, files())
-        # PySpark has the garbage collector look at all there is after each task; what is here by now stays.
-        gc.freeze()
     return _EMBEDDERS[spec]
 
 
 def spare_next_task() -> None:
-    """Keep a worker process that PySpark uses again from reading its zip files' directories again.
+    """Spare a worker process that PySpark will use again two delays.
 
-    PySpark begins each task with ``importlib.invalidate_caches()``, at which Python before 3.13 reads the directory of
-    every zip file on the path anew: 0.15 s for ``pyspark.zip``. An importer that is not in the cache is not asked to;
-    the next import makes one from the directory that ``zipimport`` remembers.
+    After each task PySpark has the garbage collector look at all there is; what is here after the first one stays, and
+    need not be looked at. And it begins each task with ``importlib.invalidate_caches()``, at which Python before 3.13
+    reads the directory of every zip file on the path anew: 0.15 s for ``pyspark.zip``. An importer that is not in the
+    cache is not asked to; the next import makes one from the directory that ``zipimport`` remembers.
     """
+    if not gc.get_freeze_count():
+        gc.freeze()
     for path, finder in list(sys.path_importer_cache.items()):
         if isinstance(finder, zipimport.zipimporter):
             del sys.path_importer_cache[path]

@@ -29,9 +29,9 @@ def test_chunks_take_the_time_they_are_given() -> None:
     assert pace.chunk_images(left=10**6) == 60 * 2 * 4
     pace.measured(480, 5.0)
     assert pace.chunk_images(left=10**6) == 60 * 96
-    # The end comes in ever smaller ones, down to what one task should take.
+    # The end comes in ever smaller ones, down to ten seconds.
     assert pace.chunk_images(left=4_000) == 3_000
-    assert pace.chunk_images(left=10) == 144
+    assert pace.chunk_images(left=10) == 960
 
 
 def test_tasks_take_long_enough_for_a_file_and_less_towards_the_end() -> None:

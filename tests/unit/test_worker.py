@@ -1,3 +1,4 @@
+import gc
 import importlib
 import json
 import subprocess
@@ -125,6 +126,7 @@ def test_no_zip_file_is_read_again_between_tasks(tmp_path: Path, monkeypatch: py
     assert importlib.import_module("zipped_one").value == 1
     assert str(archive) in sys.path_importer_cache
     worker.spare_next_task()
+    gc.unfreeze()
     assert str(archive) not in sys.path_importer_cache
     # What is imported later is found all the same.
     assert importlib.import_module("zipped_two").value == 2
