@@ -67,9 +67,10 @@ def open_image(kind: str, content: bytes) -> ImageFile.ImageFile:
 def _open_once(kind: str, content: bytes) -> ImageFile.ImageFile:
     stream = io.BytesIO(content) if len(content) < 2**20 or kind == "BMP" else _MeteredBytes(content)
     try:
-        if kind == "TIFF" and tiff_in_planes(content):
-            # Pillow's own reader takes samples in planes for 8 bits each, whatever they are; libtiff knows better
-            with switched_on(TiffImagePlugin, "READ_LIBTIFF"):
+        if kind == "TIFF":
+            # Pillow's own reader takes samples in planes for 8 bits each, whatever they are; libtiff knows better.
+            # Other TIFFs wait while another thread has the switch on.
+            with switched_on(TiffImagePlugin, "READ_LIBTIFF") if tiff_in_planes(content) else _SWITCHES:
                 return Image.open(stream, formats=(kind,))
         return Image.open(stream, formats=(kind,))
     except UnidentifiedImageError:
