@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -92,12 +93,22 @@ def prepare(config: Config, precision: Precision) -> Network:
     return Network(embedding, config.engine.name, normalisation, decode_options(config, precision), files, was_cached)
 
 
-def precision_here(config: Config) -> Precision:
-    """The configured precision; for ``auto``, what it would be if the workers' CPUs were like this machine's."""
+def precision_on(config: Config, native: Sequence[Precision]) -> Precision:
+    """The configured precision; ``auto`` is bf16 where the CPU has it natively.
+
+    Args:
+        native: what all CPUs that count have.
+    """
     if config.engine.precision != "auto":
         return config.engine.precision
     # Keras computes bf16 on CPUs slower than float32.
-    return native_precisions()[-1] if config.engine.name == "openvino" else "float32"
+    return "bf16" if "bf16" in native and config.engine.name == "openvino" else "float32"
+
+
+def precision_here(config: Config) -> Precision:
+    """The precision, if the workers' CPUs are like this machine's."""
+    # Where it is told, the engine need not be there to be asked.
+    return precision_on(config, native_precisions() if config.engine.precision == "auto" else ())
 
 
 def is_cached(config: Config, precision: Precision) -> bool:

@@ -28,6 +28,9 @@ class Pace:
 
     # Of a slot, before anything was measured; low, so that the first chunk comes early and tells the speed.
     FIRST_IMAGES_PER_SECOND = 4.0
+    # Starting a task takes some 50 ms of a core, and a quick network would lose much by smaller ones; at one picture
+    # a second the first progress shows after a minute and a half.
+    FIRST_TASK_IMAGES = 96
     FEWEST_A_SLOT = 16
     TASK_SECONDS = 20.0
     LEAST_TASK_SECONDS = 1.5
@@ -37,12 +40,12 @@ class Pace:
 
     def __init__(self, seconds: float, chunks: int, slots: int, most: int, task_most: int) -> None:
         self._seconds, self._slots, self._most, self._task_most = seconds / chunks, slots, most, task_most
-        self._speed = self.FIRST_IMAGES_PER_SECOND * slots
+        self._speed, self._is_measured = self.FIRST_IMAGES_PER_SECOND * slots, False
 
     def measured(self, images: int, seconds: float) -> None:
         """So many images took so long, all chunks together."""
         if images and seconds > 0:
-            self._speed = images / seconds
+            self._speed, self._is_measured = images / seconds, True
 
     def chunk_images(self, left: int) -> int:
         """Images for the next chunk, where so many are left to do."""
@@ -51,6 +54,8 @@ class Pace:
 
     def task_images(self, left: int) -> int:
         """Images for each task, where so many are left to do, those of this chunk among them."""
+        if not self._is_measured:
+            return min(self._task_most, self.FIRST_TASK_IMAGES)
         least, most = self._speed * self.LEAST_TASK_SECONDS, self._speed * self.TASK_SECONDS
         images = min(most, max(left * self.TASK_SHARE, least)) / self._slots
         return min(self._task_most, max(self.FEWEST_A_SLOT, round(images)))

@@ -10,8 +10,9 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,6 +95,8 @@ def open_session(
         try:
             _send_wheels(spark, folder)
             yield spark
+            # Only now that no task runs any more, which would have nobody to tell what it counted.
+            _stop_accumulators(spark)
         finally:
             jvm = spark.sparkContext._jvm
             spark.stop()
@@ -102,6 +105,19 @@ def open_session(
                 # settings of the next session in this process.
                 for key in wanted:
                     jvm.java.lang.System.clearProperty(key)
+
+
+def _stop_accumulators(spark: SparkSession) -> None:
+    """End PySpark's server of accumulators at once; left to itself it looks once a second whether it should end.
+
+    It waits for an update, so it is told to end and given an empty one.
+    """
+    context = spark.sparkContext
+    # All of this is PySpark's own affair: where it is otherwise one day, or the JVM is gone, it takes that second.
+    with suppress(Exception):
+        server = context._accumulatorServer
+        threading.Thread(target=server.shutdown, daemon=True).start()
+        context._javaAccumulator.merge(context._javaAccumulator.copyAndReset())
 
 
 def slots(spark: SparkSession) -> int:

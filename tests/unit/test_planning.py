@@ -36,6 +36,7 @@ def test_chunks_take_the_time_they_are_given() -> None:
 
 def test_tasks_take_long_enough_for_a_file_and_less_towards_the_end() -> None:
     pace = Pace(seconds=120, chunks=2, slots=2, most=10**6, task_most=1500)
+    assert pace.task_images(left=90_000) == pace.task_images(left=3) == 96
     pace.measured(1000, 10.0)
     assert pace.task_images(left=90_000) == 20 * 100 // 2
     assert pace.task_images(left=4_000) == 4_000 // 8 // 2

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mirabelle.config import Config
 from mirabelle.embedding import Precision
 from mirabelle.errors import ConfigError, PreflightError
+from mirabelle.networks import precision_on
 from mirabelle.planning import engine_threads
 from mirabelle.probe import probe
 from mirabelle.session import slots, task_cpus
@@ -106,14 +107,9 @@ def settle(workers: tuple[Worker, ...], at_once: int, cpus_per_task: int, config
     slots_each = -(-at_once // len(workers))
     cores = min(worker.cores for worker in workers)
     threads = engine_threads(cpus_per_task, slots_each, cores)
-    native = all("bf16" in worker.precisions for worker in workers)
-    precision: Precision
-    if config.engine.precision == "auto":
-        # Keras computes bf16 on CPUs slower than float32.
-        precision = "bf16" if native and config.engine.name == "openvino" else "float32"
-    else:
-        precision = config.engine.precision
-    if precision == "bf16" and not native and config.engine.name == "openvino":
+    native = [precision for precision in workers[0].precisions if all(precision in w.precisions for w in workers)]
+    precision = precision_on(config, native)
+    if precision not in native and config.engine.name == "openvino":
         raise ConfigError("engine.precision is bf16, which these CPUs don't have natively; use auto or float32")
     warnings = []
     if threads * slots_each > cores:
