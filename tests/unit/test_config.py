@@ -83,6 +83,7 @@ def test_values_given_on_the_command_line_are_yaml_unless_text_is_wanted() -> No
 def test_spark_properties_keep_their_dots() -> None:
     loaded = load(None, [*NEEDED, "spark.driver.memory=4g", "spark.ui.enabled=false"], {})
     assert loaded.spark == {"spark.driver.memory": "4g", "spark.ui.enabled": "false"}
+    assert load(None, [*NEEDED, "spark.spark.ui.enabled=false"], {}).spark == {"spark.ui.enabled": "false"}
 
 
 def test_secrets_are_masked() -> None:

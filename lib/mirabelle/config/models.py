@@ -278,7 +278,8 @@ def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[st
 
 def _dotted(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
-        name = str(key) if str(key).startswith(f"{prefix}.") else f"{prefix}.{key}"
+        # Written out in full under ``spark`` it means the same.
+        name = str(key) if f"{key}.".startswith(f"{prefix}.") else f"{prefix}.{key}"
         if isinstance(value, Mapping):
             yield from _dotted(value, name)
         else:
