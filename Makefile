@@ -60,7 +60,7 @@ $(WHEEL): $(READY) pyproject.toml README.md $(SOURCES)
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@touch $@
 
-bench: $(READY) $(BENCH_READY) java  ## Measure everything against its targets; make bench BENCH="--images PICTURES"
+bench: $(READY) bench-peers java  ## Measure everything against its targets; make bench BENCH="--images PICTURES"
 	$(BIN)/python scripts/bench/run.py $(BENCH)
 
 bench-short: $(READY) java  ## Run a little of the benchmark, to see that it still does

@@ -18,7 +18,7 @@ import inputs
 from bound import Speed
 from inputs import Pictures
 from rounds import Bench, Comparison, Part, compare, export_network, find_bound, warm_up
-from sides import CannotRun, Mirabelle, Side, find_peers, output_of
+from sides import NOT_INSTALLED, PYTHONS, CannotRun, Mirabelle, Side, find_peers, output_of
 from targets import BACKBONES
 
 HERE = Path(__file__).parent
@@ -51,7 +51,6 @@ class Session:
         bench: what all measurements share.
         given: folders of pictures by input, where there are any.
         counts: as ``COUNTS``.
-        bench_python: interpreter of the peers' environment.
         short: whether only a little is to be run.
         bounds: fastest layouts by network and precision, as far as they are known.
         exported: networks that are converted and ready.
@@ -60,7 +59,6 @@ class Session:
     bench: Bench
     given: dict[str, Path]
     counts: dict[tuple[str, str], tuple[int, int]]
-    bench_python: Path
     short: bool = False
     bounds: dict[tuple[str, str], Speed] = field(default_factory=dict)
     exported: set[str] = field(default_factory=set)
@@ -120,7 +118,7 @@ def run_extract(name: str, session: Session, save: Save) -> Part:
 
 def run_peers(session: Session, save: Save) -> Part:
     """Mirabelle and all peers on (a)."""
-    found, broken = find_peers(session.bench_python)
+    found, broken = find_peers()
     if session.short:
         found = [peer for peer in found if peer.program.stem == SHORT_PEER]
     part = run_comparisons("peers", "a", [Mirabelle(), *found], session, save)
@@ -188,9 +186,9 @@ def time_decoder(session: Session, pictures: Path, name: str, row: dict[str, Any
     """One figure more for a decoder, or why there is none."""
     if "not_run" in row:
         return
-    python = Path(sys.executable) if decode.DECODERS[name][1] else session.bench_python
+    python = PYTHONS["main" if decode.DECODERS[name][1] else "bench"]
     if not python.is_file():
-        row["not_run"] = "its packages are not installed; make .venv-bench/.ready installs them"
+        row["not_run"] = NOT_INSTALLED
         return
     command = [str(python), str(HERE / "decode.py"), "--pictures", str(pictures), "--decoder", name]
     try:

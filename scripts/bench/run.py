@@ -88,7 +88,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--cores", type=int, default=machine.cores(), help="to use (default: all)")
     parser.add_argument("--work", type=Path, default=REPOSITORY / "bench", help="folder for all of it (default: bench)")
-    parser.add_argument("--peers-python", type=Path, default=REPOSITORY / ".venv-bench" / "bin" / "python")
     parser.add_argument("--short", action="store_true", help="a little of everything: does the benchmark still run?")
     parser.add_argument("--write-docs", action="store_true", help="put the last results into docs/performance.md")
     options = parser.parse_args(argv)
@@ -133,7 +132,7 @@ def open_session(options: argparse.Namespace, work: Path) -> parts.Session:
         lambda line: print(f"{datetime.now(UTC):%H:%M:%S} {line}", file=sys.stderr, flush=True),
     )
     folders = {letter: folder for letter, folder in given.items() if folder is not None}
-    return parts.Session(bench, folders, counts, options.peers_python, options.short)
+    return parts.Session(bench, folders, counts, options.short)
 
 
 def load_results(work: Path, session: parts.Session) -> dict[str, Any]:

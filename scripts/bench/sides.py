@@ -23,6 +23,14 @@ from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
 PEERS = HERE / "peers"
+# By the name that a peer asks for; what is needed beside Mirabelle's own lies in environments that make builds.
+REPOSITORY = HERE.parents[1]
+PYTHONS = {
+    "main": Path(sys.executable),
+    "bench": REPOSITORY / ".venv-bench" / "bin" / "python",
+    "synapseml": REPOSITORY / ".venv-bench-synapseml" / "bin" / "python",
+}
+NOT_INSTALLED = "its packages are not installed; make bench-peers installs them"
 # A side that takes longer hangs.
 LIMIT_SECONDS = 3600
 
@@ -134,12 +142,12 @@ def core_seconds(manifest: dict[str, Any]) -> dict[str, float]:
 class Peer:
     """A program of `peers/`, in the environment that it asks for."""
 
-    def __init__(self, program: Path, bench_python: Path) -> None:
+    def __init__(self, program: Path) -> None:
         self.program = program
         described = json.loads(output_of([sys.executable, str(program), "--describe"]))
         self.name = str(described["name"])
         self._precisions = tuple(described["precisions"])
-        self._python = Path(sys.executable) if described["python"] == "main" else bench_python
+        self._python = PYTHONS[described["python"]]
 
     def precisions(self, native: tuple[str, ...]) -> tuple[str, ...]:
         """Those that both it and the machine have."""
@@ -148,7 +156,7 @@ class Peer:
     def run(self, work: Work) -> Run:
         """See ``Side``."""
         if not self._python.is_file():
-            raise CannotRun("its packages are not installed; make .venv-bench/.ready installs them")
+            raise CannotRun(NOT_INSTALLED)
         target = work.scratch / "told.json"
         given = {
             "images": work.pictures,
@@ -172,13 +180,13 @@ class Peer:
         return Run(seconds, told.get("told", ""), told.get("versions", {}))
 
 
-def find_peers(bench_python: Path) -> tuple[list[Peer], dict[str, str]]:
+def find_peers() -> tuple[list[Peer], dict[str, str]]:
     """The programs of `peers/`, and those that can't say what they are, with why."""
     found, broken = [], {}
     programs = [path for path in sorted(PEERS.glob("*.py")) if "__main__" in path.read_text(encoding="utf-8")]
     for program in programs:
         try:
-            found.append(Peer(program, bench_python))
+            found.append(Peer(program))
         except (CannotRun, ValueError, KeyError) as error:
             broken[program.stem] = str(error)
     return found, broken

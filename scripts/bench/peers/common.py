@@ -43,7 +43,8 @@ class Peer:
     Attributes:
         name: for a table.
         precisions: of the arithmetic, that it can do.
-        python: the environment it needs: ``main`` is the project's own, ``bench`` is .venv-bench.
+        python: the environment it needs: ``main`` is the project's own, ``bench`` is .venv-bench, ``synapseml``
+            is .venv-bench-synapseml.
         packages: distributions whose versions count.
     """
 

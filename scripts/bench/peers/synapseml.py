@@ -31,7 +31,7 @@ PEER = Peer(
 )
 SYNAPSEML = "com.microsoft.azure:synapseml-deep-learning_2.12:1.1.0"
 ONNX_RUNTIME = "com.microsoft.onnxruntime:onnxruntime:1.29.0"
-BATCH = int(os.environ.get("SB", "16"))
+BATCH = 16
 OPSET = 13
 # Both backbones were trained on these means in blue, green, red, and on nothing else (Keras's "caffe" preprocessing).
 MEANS_BGR = [103.939, 116.779, 123.68]
