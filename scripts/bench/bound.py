@@ -2,7 +2,8 @@
 
 Tries thread layouts (one process with all the threads, one with a stream a core and requests in flight, one process a
 core) and batch sizes, each warmed up and then run for some seconds, and prints every figure as JSON. `run.py` starts it
-as a process of its own, once for all layouts and then for the best one before and after every side it measures.
+as a process of its own, once for all layouts and then for the best one before and after what it measures. Batches grow
+for as long as that is faster.
 
     python scripts/bench/bound.py --network FOLDER --precision float32 --cores 2
 """
@@ -21,9 +22,13 @@ from typing import Any
 
 import numpy as np
 
-BATCHES = (1, 8, 16, 27, 32, 64)
+BATCHES = (1, 8, 16, 32, 64)
 QUICK_BATCHES = (8,)
 WAIT_SECONDS = 300
+# Of the best so far: what is slower than that is so by more than noise.
+SLOWER = 0.97
+# What a batch may take: larger ones gain nothing.
+BATCH_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -102,29 +107,46 @@ def run_for(seconds: float, compiled: Any, batch: int, layout: Layout, start: An
     return batches * batch / (time.perf_counter() - began)
 
 
-def work(network: Path, precision: str, layout: Layout, batches: tuple[int, ...], seconds: float, ends: Any) -> None:
-    """One process of a layout: a figure for each batch size, put into the queue."""
-    start, answers = ends
+def work(network: Path, precision: str, layout: Layout, seconds: float, ends: Any) -> None:
+    """One process of a layout: a figure for each batch size that it is told, until that is 0."""
+    start, orders, answers = ends
     compiled = compile_network(network, precision, layout)
-    for batch in batches:
-        answers.put((batch, run_for(seconds, compiled, batch, layout, start)))
+    while batch := orders.get():
+        # All wait for one another at the start, so that none takes two orders.
+        answers.put(run_for(seconds, compiled, batch, layout, start))
 
 
 def measure(network: Path, precision: str, layout: Layout, batches: tuple[int, ...], seconds: float) -> list[Speed]:
-    """The layout's images a second, summed over its processes, at each batch size."""
+    """The layout's images a second, summed over its processes, at each batch size worth trying."""
     spawn = multiprocessing.get_context("spawn")
-    start, answers = spawn.Barrier(layout.processes), spawn.Queue()
-    given = (network, precision, layout, batches, seconds, (start, answers))
+    start, orders, answers = spawn.Barrier(layout.processes), spawn.Queue(), spawn.Queue()
+    given = (network, precision, layout, seconds, (start, orders, answers))
     workers = [spawn.Process(target=work, args=given, daemon=True) for _ in range(layout.processes)]
     for worker in workers:
         worker.start()
-    totals = dict.fromkeys(batches, 0.0)
-    for _ in range(len(batches) * layout.processes):
-        batch, speed = answers.get(timeout=WAIT_SECONDS)
-        totals[batch] += speed
+
+    def ask(batch: int) -> float:
+        for _ in workers:
+            orders.put(batch)
+        return float(sum(answers.get(timeout=WAIT_SECONDS) for _ in workers))
+
+    found: list[Speed] = []
+    for batch in batches:
+        if found and not is_worth_trying(batch, layout, found):
+            break
+        found.append(Speed(str(layout), batch, round(ask(batch), 2)))
+    for _ in workers:
+        orders.put(0)
     for worker in workers:
         worker.join()
-    return [Speed(str(layout), batch, round(speed, 2)) for batch, speed in totals.items()]
+    return found
+
+
+def is_worth_trying(batch: int, layout: Layout, found: list[Speed]) -> bool:
+    """Whether a larger batch may be faster: growing has not made it slower, and it is done within seconds."""
+    speed = best(found).images_per_second
+    at_once = batch * (layout.streams or layout.processes)
+    return found[-1].images_per_second >= SLOWER * speed and at_once / speed <= BATCH_SECONDS
 
 
 def best(speeds: Iterable[Speed]) -> Speed:

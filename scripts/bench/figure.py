@@ -23,7 +23,7 @@ def bars(results: Results) -> list[dict[str, Any]]:
     rows = []
     for part in comparisons:
         for entry in part["entries"]:
-            steady = summarise(part, entry).steady
+            steady = summarise(entry).steady
             if steady is None or entry.get("lowest_cosine", 0) < LOWEST_COSINE:
                 continue
             rows.append(

@@ -15,16 +15,19 @@ from typing import Any
 import decode
 import files
 import inputs
+from bench import Bench, export_network, warm_up
 from bound import Speed
+from estimate import BOUND_SEARCH_SECONDS, OTHER_PARTS, round_seconds
 from inputs import Pictures
-from rounds import Bench, Comparison, Part, compare, export_network, find_bound, warm_up
+from rounds import Comparison, Part, compare, find_bound
 from sides import NOT_INSTALLED, PYTHONS, CannotRun, Mirabelle, Side, find_peers, output_of
 from targets import BACKBONES
 
 HERE = Path(__file__).parent
 Save = Callable[[Part], None]
 
-# Pictures, few and many, for each part and network: enough that some seconds more or less of a start don't count.
+# Pictures, few and many, for each part and network: enough that some seconds more or less of a start don't count. A
+# peer that is much slower than all others has its own, by its program's name.
 COUNTS = {
     ("extract-a", "resnet50"): (500, 5_000),
     ("extract-a", "vgg16"): (200, 1_000),
@@ -72,12 +75,16 @@ class Session:
         """So many of an input."""
         return inputs.prepare(letter, count, self.given.get(letter), self.bench.work)
 
+    def size(self, part: str, backbone: str, side: Side) -> tuple[int, int]:
+        """Pictures for a side, few and many."""
+        return self.counts.get((side.program, backbone), self.counts[part, backbone])
+
     def network(self, backbone: str) -> None:
         """Have it converted and exported, once."""
         if backbone not in self.exported:
             export_network(self.bench, backbone)
             if not self.short:
-                warm_up(self.bench, backbone, self.pictures("a", self.most("a")))
+                warm_up(self.bench, Mirabelle(), backbone, self.pictures("a", self.most("a")))
             self.exported.add(backbone)
 
     def most(self, letter: str) -> int:
@@ -118,11 +125,42 @@ def run_extract(name: str, session: Session, save: Save) -> Part:
 
 def run_peers(session: Session, save: Save) -> Part:
     """Mirabelle and all peers on (a)."""
+    sides, broken = peers_and_ours(session)
+    return run_comparisons("peers", "a", sides, session, save) | {"broken": broken}
+
+
+def peers_and_ours(session: Session) -> tuple[list[Side], dict[str, str]]:
+    """Mirabelle and all peers, and why others can't say what they are."""
     found, broken = find_peers()
     if session.short:
-        found = [peer for peer in found if peer.program.stem == SHORT_PEER]
-    part = run_comparisons("peers", "a", [Mirabelle(), *found], session, save)
-    return part | {"broken": broken}
+        found = [peer for peer in found if peer.program == SHORT_PEER]
+    return [Mirabelle(), *found], broken
+
+
+def plan(session: Session) -> dict[str, float]:
+    """Seconds that each part takes, roughly."""
+    bench = session.bench
+    seconds: dict[str, float] = {
+        **OTHER_PARTS,
+        "bound": BOUND_SEARCH_SECONDS * len(session.backbones) * len(bench.native),
+    }
+    for name in ("extract-a", "extract-b", "extract-c", "peers"):
+        sides = peers_and_ours(session)[0] if name == "peers" else [Mirabelle()]
+        seconds[name] = bench.rounds * sum(
+            round_seconds(
+                side.program,
+                (backbone, precision),
+                name[-1] if name != "peers" else "a",
+                session.size(name, backbone, side),
+                bench.cores,
+                bench.bound_seconds if name != "peers" else 0,
+            )
+            for backbone in session.backbones
+            for side in sides
+            for precision in side.precisions(bench.native)
+            if (name, backbone) in session.counts
+        )
+    return seconds
 
 
 def run_comparisons(name: str, letter: str, sides: Sequence[Side], session: Session, save: Save) -> Part:
@@ -132,13 +170,15 @@ def run_comparisons(name: str, letter: str, sides: Sequence[Side], session: Sess
         if (name, backbone) not in session.counts:
             continue
         session.network(backbone)
-        few, many = session.counts[name, backbone]
         pictures = session.pictures(letter, session.most(letter))
-        chosen = pictures.spread(many)
-        if len(chosen.paths) < many:
-            few, many = max(1, len(chosen.paths) // 5), len(chosen.paths)
+        wanted = {side.name: session.size(name, backbone, side) for side in sides}
+        there = len(pictures.paths)
+        sizes = {key: pair if pair[1] <= there else (max(1, there // 5), there) for key, pair in wanted.items()}
+        few, many = sizes[Mirabelle.name]
         session.bench.say(f"  {backbone}, ({letter}) {pictures.source}, {few} and {many} pictures")
-        comparison = Comparison(backbone, chosen.spread(few), chosen, bounds_for(session, backbone))
+        # Peers are held against Mirabelle, not against the bound.
+        bounds = {} if name == "peers" else bounds_for(session, backbone)
+        comparison = Comparison(backbone, pictures.spread(many), sizes, bounds)
         keep = features_folder(session, backbone) if letter == "a" else None
         save_with = partial(save_comparison, save, list(part["comparisons"]))
         part["comparisons"].append(compare(session.bench, comparison, sides, keep, save_with))

@@ -24,15 +24,17 @@ import figure
 import machine
 import parts
 import table
+from bench import Bench
+from estimate import Progress
 from inputs import InputError
-from rounds import Bench, Part
+from rounds import Part
 from sides import CannotRun
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "performance.md"
 FIGURE = REPOSITORY / "docs" / "performance.svg"
 MARKS = ("<!-- results: written by make bench-docs -->", "<!-- end of results -->")
-FORMAT = 1  # of results.json; what has another is measured anew
+FORMAT = 2  # of results.json; what has another is measured anew
 SHORT_COUNTS = {("extract-a", "resnet50"): (8, 24), ("peers", "resnet50"): (4, 12)}
 
 RUNNERS: dict[str, Callable[[parts.Session, parts.Save], Part]] = {
@@ -60,7 +62,13 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     results = load_results(work, session)
     parts.clear_outputs(session.bench)
-    failed = [name for name in wanted(options, session, results) if not run_part(name, session, results)]
+    names = wanted(options, session, results)
+    seconds = parts.plan(session)
+    session.bench.progress.planned_seconds = sum(seconds[name] for name in names)
+    failed = []
+    for number, name in enumerate(names):
+        session.bench.progress.done_seconds = sum(seconds[done] for done in names[:number])
+        failed += [] if run_part(name, session, results) else [name]
     write(work, results)
     print((work / "results.md").read_text())
     return 1 if failed else 0
@@ -127,9 +135,10 @@ def open_session(options: argparse.Namespace, work: Path) -> parts.Session:
         ("float32",) if options.short else tuple(native_precisions()),
         weights,
         1 if options.short else options.rounds,
-        0.5 if options.short else 4,
+        0.5 if options.short else 8,
         options.short,
         lambda line: print(f"{datetime.now(UTC):%H:%M:%S} {line}", file=sys.stderr, flush=True),
+        Progress(0),
     )
     folders = {letter: folder for letter, folder in given.items() if folder is not None}
     return parts.Session(bench, folders, counts, options.short)
@@ -190,7 +199,7 @@ def run_part(name: str, session: parts.Session, results: dict[str, Any]) -> bool
         results["parts"][name] = {**part, "stamp": stamp}
         write(bench.work, results)
 
-    bench.say(name)
+    bench.say(f"{name}; {bench.progress.left()}")
     start = time.monotonic()
     reason = left_out(name, session)
     try:

@@ -82,9 +82,10 @@ class Run:
 
 
 class Side(Protocol):
-    """A program to time."""
+    """A program to time, by its name in tables and that of its file."""
 
     name: str
+    program: str
 
     def precisions(self, native: tuple[str, ...]) -> tuple[str, ...]:
         """Those it can do, of the machine's own."""
@@ -97,6 +98,7 @@ class Mirabelle:
     """`mirabelle extract`, as a user types it, with its defaults; the converted network is in its cache."""
 
     name = "Mirabelle"
+    program = "mirabelle"
 
     def precisions(self, native: tuple[str, ...]) -> tuple[str, ...]:
         """All."""
@@ -143,7 +145,8 @@ class Peer:
     """A program of `peers/`, in the environment that it asks for."""
 
     def __init__(self, program: Path) -> None:
-        self.program = program
+        self.program = program.stem
+        self._path = program
         described = json.loads(output_of([sys.executable, str(program), "--describe"]))
         self.name = str(described["name"])
         self._precisions = tuple(described["precisions"])
@@ -170,7 +173,7 @@ class Peer:
             "json": target,
         }
         flags = [word for key, value in given.items() for word in (f"--{key}", str(value))]
-        seconds = timed([str(self._python), str(self.program), *flags])
+        seconds = timed([str(self._python), str(self._path), *flags])
         try:
             told = json.loads(target.read_text())
         except (OSError, ValueError) as error:

@@ -43,8 +43,8 @@ class Summary:
     Attributes:
         steady: images a second.
         whole: seconds of the process on the larger number of pictures.
-        bound: images a second of the engine alone, measured before and after; for Mirabelle.
-        efficiency: steady over the bound, round by round.
+        bound: images a second of the engine alone, measured before and after; for Mirabelle on its own.
+        efficiency: steady over the mean of that round's two bounds.
         over_bound: whole seconds times the bound over the images: 1 would be the engine and nothing else.
     """
 
@@ -55,17 +55,17 @@ class Summary:
     over_bound: Spread | None
 
 
-def summarise(part: dict[str, Any], entry: dict[str, Any]) -> Summary:
+def summarise(entry: dict[str, Any]) -> Summary:
     """The figures of one entry of a comparison."""
-    few, many, rounds = part["few"], part["many"], entry["rounds"]
+    few, many, rounds = entry["few"], entry["many"], entry["rounds"]
     speeds = [steady(few, many, row["few_seconds"], row["many_seconds"]) for row in rounds]
-    bounds = [row.get("bound") for row in rounds]
+    bounds = [statistics.mean(row["bounds"]) if row.get("bounds") else None for row in rounds]
     return Summary(
         spread(speeds),
         spread(row["many_seconds"] for row in rounds),
-        spread(bounds),
+        spread(bound for row in rounds for bound in row.get("bounds", [])),
         spread(speed / bound for speed, bound in zip(speeds, bounds, strict=True) if speed and bound),
-        spread(row["many_seconds"] * row["bound"] / many for row in rounds if row.get("bound")),
+        spread(row["many_seconds"] * bound / many for row, bound in zip(rounds, bounds, strict=True) if bound),
     )
 
 

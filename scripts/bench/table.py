@@ -60,6 +60,11 @@ def said(figure: Spread | None, digits: int = 1) -> str:
     return figure.text(digits) if figure else NOTHING
 
 
+def pictures(entry: dict[str, Any]) -> str:
+    """How many, few and many, an entry's figures are of."""
+    return f"{entry['few']:,} and {entry['many']:,}"
+
+
 def bounds(results: Results) -> Iterator[str]:
     """The fastest layout for each network and precision, and the best of every other."""
     found = results["parts"].get("bound", {}).get("bounds", [])
@@ -86,14 +91,14 @@ def extracts(results: Results) -> Iterator[str]:
     for letter in "abc":
         for part in results["parts"].get(f"extract-{letter}", {}).get("comparisons", []):
             for entry in part["entries"]:
-                summary = summarise(part, entry)
+                summary = summarise(entry)
                 shares = core_shares(entry, results["cores"])
                 rows.append(
                     (
                         f"({letter}) {part['source']}",
                         part["backbone"],
                         entry["precision"],
-                        f"{part['few']:,} and {part['many']:,}",
+                        pictures(entry),
                         said(summary.steady),
                         said(summary.bound),
                         said(summary.efficiency, 2),
@@ -112,20 +117,21 @@ def peers(results: Results) -> Iterator[str]:
     told: dict[str, str] = {}
     for part in results["parts"].get("peers", {}).get("comparisons", []):
         rows = []
-        for entry in sorted(part["entries"], key=lambda e: -(s.median if (s := summarise(part, e).steady) else 0)):
-            summary = summarise(part, entry)
+        for entry in sorted(part["entries"], key=lambda e: -(s.median if (s := summarise(e).steady) else 0)):
+            summary = summarise(entry)
             cosine = entry.get("lowest_cosine")
             note = f"not run: {entry['not_run']}" if "not_run" in entry else NOTHING
             if cosine is not None and cosine < LOWEST_COSINE:
                 note = "other features: counts for nothing"
             shown = [NOTHING] * 2 if cosine is None else [f"{cosine:.5f}", f"{entry['lowest_centred']:.5f}"]
-            rows.append((entry["side"], entry["precision"], said(summary.steady), said(summary.whole), *shown, note))
+            speeds = (said(summary.steady), said(summary.whole))
+            rows.append((entry["side"], entry["precision"], pictures(entry), *speeds, *shown, note))
             if entry["told"]:
                 versions = ", ".join(f"{name} {number}" for name, number in entry["versions"].items())
                 told[entry["side"]] = entry["told"] + (f" ({versions})" if versions else "")
-        yield f"\n({part['input']}) {part['source']}, {part['backbone']}, weights {part['weights']}:"
-        yield f"{part['few']:,} and {part['many']:,} pictures.\n"
-        yield grid(("side", "precision", "steady, images/s", "whole, s", "lowest cosine", "centred", ""), rows)
+        yield f"\n({part['input']}) {part['source']}, {part['backbone']}, weights {part['weights']}:\n"
+        head = ("side", "precision", "pictures", "steady, images/s", "whole, s", "lowest cosine", "centred", "")
+        yield grid(head, rows)
     if told:
         yield ""
         yield from (f"- **{name}**: {text}" for name, text in told.items())

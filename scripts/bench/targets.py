@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from steady import Summary, core_shares, spread, stage_seconds, summarise
 
@@ -65,13 +65,12 @@ def efficiencies(results: Results) -> Iterator[Line]:
                 if isinstance(found, str):
                     yield Line(what, f"{wanted:.2f} or better", verdict=found)
                     continue
-                part, entry = found
-                efficiency = summarise(part, entry).efficiency
+                efficiency = summarise(found).efficiency
                 if efficiency is None:
                     yield Line(what, f"{wanted:.2f} or better", verdict="not judged: noise ate the difference")
                     continue
                 met = efficiency.median >= wanted
-                why = "" if met else explain_steady(part, entry, results["cores"])
+                why = "" if met else explain_steady(found, results["cores"])
                 yield Line(what, f"{wanted:.2f} or better", efficiency.text(2), verdict_of(met), why)
 
 
@@ -84,15 +83,14 @@ def whole_times(results: Results) -> Iterator[Line]:
         if isinstance(found, str):
             yield Line(what, wanted, verdict=found)
             continue
-        part, entry = found
-        over = summarise(part, entry).over_bound
+        over = summarise(found).over_bound
         if over is None:
             yield Line(what, wanted, verdict="not judged: the bound is missing")
-        elif part["many"] != WHOLE_IMAGES:
-            yield Line(what, wanted, over.text(2), f"not judged: measured on {part['many']:,} pictures")
+        elif found["many"] != WHOLE_IMAGES:
+            yield Line(what, wanted, over.text(2), f"not judged: measured on {found['many']:,} pictures")
         else:
             met = over.median <= WHOLE_OVER_BOUND
-            yield Line(what, wanted, over.text(2), verdict_of(met), "" if met else explain_whole(entry))
+            yield Line(what, wanted, over.text(2), verdict_of(met), "" if met else explain_whole(found))
 
 
 def against_notebook(results: Results) -> Iterator[Line]:
@@ -112,7 +110,7 @@ def against_notebook(results: Results) -> Iterator[Line]:
                 yield Line(what, wanted, f"{times:.2f}", "not judged: no AMX here")
             else:
                 met = times >= AGAINST_NOTEBOOK[precision]
-                why = "" if met else explain_steady(*ours, results["cores"])
+                why = "" if met else explain_steady(ours, results["cores"])
                 yield Line(what, wanted, f"{times:.2f}", verdict_of(met), why)
 
 
@@ -146,7 +144,7 @@ def peer_line(results: Results, name: str, backbone: str, precision: str, what: 
         reasons = [other for other in theirs if isinstance(other, str)]
         return Line(what, "above 1", verdict=reasons[-1] if reasons else "not judged: noise ate the difference")
     met = min(ratios) > 1
-    why = "" if met else explain_steady(*ours, results["cores"])
+    why = "" if met else explain_steady(ours, results["cores"])
     return Line(what, "above 1", f"{min(ratios):.2f}", verdict_of(met), why)
 
 
@@ -190,8 +188,8 @@ def reduction(results: Results) -> Iterator[Line]:
         yield Line(row["name"], row["target"], f"{row['figure']:.3g}", verdict_of(row["met"]), row.get("note", ""))
 
 
-def find(results: Results, part: str, backbone: str, side: str, precision: str) -> tuple[Entry, Entry] | str:
-    """A comparison and a side's entry in it, or why there is none."""
+def find(results: Results, part: str, backbone: str, side: str, precision: str) -> Entry | str:
+    """A side's entry in a comparison, or why there is none."""
     native = results["native"][-1] if precision == "auto" else precision
     comparisons = results["parts"].get(part, {}).get("comparisons", [])
     here = [one for one in comparisons if one["backbone"] == backbone]
@@ -203,7 +201,7 @@ def find(results: Results, part: str, backbone: str, side: str, precision: str) 
                 return f"not run: {entry.get('not_run', 'no round was finished')}"
             if entry["lowest_cosine"] < LOWEST_COSINE:
                 return f"counts for nothing: other features, lowest cosine {entry['lowest_cosine']:.4f}"
-            return here[0], entry
+            return cast("Entry", entry)
     return f"not run: {side} was left out"
 
 
@@ -213,9 +211,9 @@ def missing(results: Results, part: str) -> str:
     return f"not run: {why}"
 
 
-def ratio(ours: tuple[Entry, Entry], theirs: tuple[Entry, Entry]) -> float | None:
+def ratio(ours: Entry, theirs: Entry) -> float | None:
     """Median steady speed over median steady speed."""
-    mine, other = summarise(*ours).steady, summarise(*theirs).steady
+    mine, other = summarise(ours).steady, summarise(theirs).steady
     return mine.median / other.median if mine and other else None
 
 
@@ -224,9 +222,9 @@ def verdict_of(met: bool) -> str:
     return "met" if met else "not met"
 
 
-def explain_steady(part: Entry, entry: Entry, cores: int) -> str:
+def explain_steady(entry: Entry, cores: int) -> str:
     """Where the cores' time goes, once started."""
-    shares, summary = core_shares(entry, cores), summarise(part, entry)
+    shares, summary = core_shares(entry, cores), summarise(entry)
     if not shares:
         return ""
     text = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())

@@ -22,10 +22,12 @@ def test_short_form(tmp_path: Path) -> None:
     finished = {name for name, part in results["parts"].items() if part["stamp"]["finished"]}
     assert {"bound", "decode", "extract-a", "files", "peers"} <= finished
     (one,) = results["parts"]["extract-a"]["comparisons"]
-    assert (one["few"], one["many"], one["source"]) == (8, 24, "rendered")
+    assert one["source"] == "rendered"
     for entry in one["entries"]:
+        assert (entry["few"], entry["many"]) == (8, 24)
         assert entry["lowest_cosine"] > 0.999
-        assert entry["rounds"][0]["bound"] > 0
+        before, after = entry["rounds"][0]["bounds"]
+        assert before > 0 and after > 0
     text = (work / "results.md").read_text()
     assert done.stdout == text + "\n"
     table = text.split("### Targets\n\n")[1].split("\n\n")[0]

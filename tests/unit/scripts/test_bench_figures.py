@@ -19,7 +19,7 @@ BENCH = Path(__file__).parents[3] / "scripts" / "bench"
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
     """The scripts' modules, which find each other beside themselves."""
     monkeypatch.syspath_prepend(str(BENCH))
-    names = ("steady", "targets", "table", "sides", "inputs")
+    names = ("steady", "targets", "table", "sides", "inputs", "bound", "estimate")
     yield {name: importlib.import_module(name) for name in names}
     for name in (*names, "machine"):
         sys.modules.pop(name, None)
@@ -32,7 +32,7 @@ def row(few: float, many: float, bound: float = 50.0) -> dict:
     return {
         "few_seconds": few,
         "many_seconds": many,
-        "bound": bound,
+        "bounds": [bound - 1, bound + 1],
         "few_workers": workers,
         "many_workers": twice,
         "few_stages": stages,
@@ -40,10 +40,12 @@ def row(few: float, many: float, bound: float = 50.0) -> dict:
     }
 
 
-def entry(side: str, precision: str, *rounds: dict, cosine: float = 1.0) -> dict:
+def entry(side: str, precision: str, *rounds: dict, cosine: float = 1.0, many: int = 5000) -> dict:
     return {
         "side": side,
         "precision": precision,
+        "few": many - 240,
+        "many": many,
         "told": "as it is | plainly",
         "versions": {},
         "rounds": list(rounds),
@@ -63,14 +65,12 @@ def results(**parts: dict) -> dict:
     }
 
 
-def comparison(*entries: dict, backbone: str = "resnet50", many: int = 5000) -> dict:
+def comparison(*entries: dict, backbone: str = "resnet50") -> dict:
     return {
         "backbone": backbone,
         "weights": "random:0",
         "input": "a",
         "source": "given",
-        "few": many - 240,
-        "many": many,
         "entries": list(entries),
     }
 
@@ -90,8 +90,9 @@ def test_spread(bench: dict[str, ModuleType]) -> None:
 
 def test_an_entry_in_figures(bench: dict[str, ModuleType]) -> None:
     one = entry("Mirabelle", "float32", row(10, 16, 50), row(10, 15, 50), row(10, 15, 40))
-    summary = bench["steady"].summarise(comparison(one), one)
+    summary = bench["steady"].summarise(one)
     assert [summary.steady.low, summary.steady.median, summary.steady.high] == [40, 48, 48]
+    assert [summary.bound.low, summary.bound.high] == [39, 51]
     assert summary.efficiency.median == pytest.approx(48 / 50)
     assert summary.efficiency.high == pytest.approx(48 / 40)
     assert summary.over_bound.low == pytest.approx(15 * 40 / 5000)
@@ -102,7 +103,7 @@ def test_an_entry_in_figures(bench: dict[str, ModuleType]) -> None:
 
 def test_targets_are_judged(bench: dict[str, ModuleType]) -> None:
     ours = [entry("Mirabelle", "float32", row(10, 15)), entry("Mirabelle", "bf16", row(10, 12.5, 100))]
-    slow, quick = entry("Notebook-style", "float32", row(10, 22)), entry("Quick", "float32", row(10, 14))
+    slow, quick = entry("Notebook-style", "float32", row(10, 22), many=500), entry("Quick", "float32", row(10, 14))
     wrong = entry("Wrong", "float32", row(10, 11), cosine=0.5)
     made = results(
         **{
@@ -187,3 +188,27 @@ def test_few_pictures_are_spread_over_all(bench: dict[str, ModuleType]) -> None:
     pictures = inputs.Pictures(inputs.KINDS["a"], Path("/x"), paths, "given")
     assert [path.stem for path in pictures.spread(3).paths] == ["0", "3", "6"]
     assert pictures.spread(20).paths == paths
+
+
+def test_batches_grow_while_that_is_faster(bench: dict[str, ModuleType]) -> None:
+    bound = bench["bound"]
+    two, streams = bound.Layout(2, 1), bound.Layout(1, 2, streams=2)
+
+    def speeds(*found: float) -> list:
+        return [bound.Speed("any", 8 * 2**number, speed) for number, speed in enumerate(found)]
+
+    assert bound.is_worth_trying(16, two, speeds(50, 60))
+    assert bound.is_worth_trying(16, streams, speeds(50, 49.5))  # no more than noise
+    assert not bound.is_worth_trying(16, two, speeds(60, 50))
+    assert not bound.is_worth_trying(64, two, speeds(10, 12))  # 128 pictures at once take more than ten seconds
+
+
+def test_what_is_left_follows_the_pace_so_far(bench: dict[str, ModuleType]) -> None:
+    now = [0.0]
+    progress = bench["estimate"].Progress(3600, clock=lambda: now[0])
+    assert progress.left() == "about 60 min left"
+    # half of it, in twice the time
+    progress.done_seconds, now[0] = 1800, 3600
+    assert progress.left() == f"about {30 * (3600 + 300) / (1800 + 300):.0f} min left"
+    progress.done_seconds = 3590
+    assert progress.left() == "about a minute left"
