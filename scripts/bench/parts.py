@@ -30,13 +30,15 @@ Save = Callable[[Part], None]
 # peer that is much slower than all others has its own, by its program's name.
 COUNTS = {
     ("extract-a", "resnet50"): (500, 5_000),
-    ("extract-a", "vgg16"): (200, 1_000),
-    ("extract-b", "resnet50"): (100, 500),
-    ("extract-b", "vgg16"): (60, 240),
-    ("extract-c", "resnet50"): (32, 128),
-    ("extract-c", "vgg16"): (32, 128),
-    ("peers", "resnet50"): (200, 1_000),
-    ("peers", "vgg16"): (50, 200),
+    ("extract-a", "vgg16"): (50, 250),
+    ("extract-b", "resnet50"): (60, 300),
+    ("extract-b", "vgg16"): (24, 120),
+    ("extract-c", "resnet50"): (16, 64),
+    ("extract-c", "vgg16"): (16, 64),
+    ("peers", "resnet50"): (200, 1_500),
+    ("peers", "vgg16"): (32, 160),
+    ("notebook", "resnet50"): (48, 288),
+    ("notebook", "vgg16"): (24, 96),
 }
 PARTS = ("bound", "decode", "extract-a", "extract-b", "extract-c", "files", "peers", "pca")
 # Pictures that the decoders are timed on.
