@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PACKAGES = ("pyspark", "openvino", "keras", "tensorflow-cpu", "numpy", "pyarrow", "pillow")
+PACKAGES = ("pyspark", "openvino", "keras", "tensorflow-cpu", "numpy", "pyarrow", "pillow", "scipy", "scikit-learn")
 # What decides how fast a network runs: the wider arithmetic, and whether bf16 and int8 are native.
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
 

@@ -260,19 +260,18 @@ def run_files(session: Session, save: Save) -> Part:
 
 
 def run_pca(session: Session, save: Save) -> Part:
-    """PCA's own benchmark, its comparison and its memory; raises CannotRun where it fails."""
-    program = HERE / "pca.py"
-    if session.short or not program.is_file():
-        raise CannotRun("the short form leaves it out" if program.is_file() else "there is no PCA benchmark here")
+    """PCA's own benchmarks, its comparison and its memory; raises CannotRun where one fails."""
+    if session.short:
+        raise CannotRun("the short form leaves it out")
     part: Part = {"targets": []}
-    for way in (["--rounds", str(session.bench.rounds)], ["--memory"]):
+    for name, flags in (("pca.py", ["--rounds", str(session.bench.rounds)]), ("pca_memory.py", [])):
         target = session.bench.work / "pca.json"
         target.unlink(missing_ok=True)
-        # It exits with 1 where a target is missed.
         memory = {"PYSPARK_SUBMIT_ARGS": "--driver-memory 6g pyspark-shell"}
-        output_of([sys.executable, str(program), "--json", str(target), *way], memory, allowed=(0, 1))
+        # It exits with 1 where a target is missed.
+        output_of([sys.executable, str(HERE / name), "--json", str(target), *flags], memory, allowed=(0, 1))
         if not target.is_file():
-            raise CannotRun("the PCA benchmark failed; run scripts/bench/pca.py to see why")
+            raise CannotRun(f"the PCA benchmark failed; run scripts/bench/{name} to see why")
         told = json.loads(target.read_text())
         part |= {**told, "targets": part["targets"] + told["targets"]}
         save(part)

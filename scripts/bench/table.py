@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from steady import PARTS, Spread, core_shares, spread, summarise
-from targets import LOWEST_COSINE, Results, lines
+from targets import LOWEST_COSINE, Line, Results, lines
 
 NOTHING = ""
 
@@ -45,8 +45,13 @@ def facts(results: Results) -> str:
 
 def targets(results: Results) -> str:
     """Every target with its figure."""
-    rows = [(line.what, line.wanted, line.figure, line.verdict, line.why) for line in lines(results)]
-    return "### Targets\n\n" + grid(("target", "wanted", "figure", "verdict", "where the time goes, or a note"), rows)
+    return "### Targets\n\n" + judged(lines(results))
+
+
+def judged(found: Iterable[Line]) -> str:
+    """Targets as a table."""
+    rows = [(line.what, line.wanted, line.figure, line.verdict, line.why) for line in found]
+    return grid(("target", "wanted", "figure", "verdict", "where the time goes, or a note"), rows)
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
