@@ -24,12 +24,15 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from pyspark.sql import DataFrame, SparkSession
 
     Pixels = NDArray[np.uint8]
     Features = NDArray[np.float32]
     Weights = list[NDArray[np.float32]]
 
 SIDE_PX = 224
+# For Spark's partitions by size: its default, 4 MiB, counts a small picture for a large one.
+OPEN_COST = {"spark.sql.files.openCostInBytes": "65536"}
 
 
 class PeerError(Exception):
@@ -197,6 +200,30 @@ def load_keras(backbone: str, weights: str) -> Any:
     except (OSError, ValueError, KeyError) as error:
         raise PeerError(f"{weights} doesn't hold the weights of {backbone} without its top") from error
     return model
+
+
+def open_spark(cores: int, settings: dict[str, str]) -> SparkSession:
+    """A local session with these settings, without the web page and the progress bar; the caller stops it."""
+    from pyspark.sql import SparkSession
+
+    # Workers run what this does, in its environment.
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    builder = SparkSession.builder.master(f"local[{cores}]").config("spark.ui.enabled", "false")
+    builder = builder.config("spark.ui.showConsoleProgress", "false")
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+def read_images(spark: SparkSession, job: Job) -> DataFrame:
+    """``path``, as a plain one, and ``content`` of the job's pictures; not read yet."""
+    from pyspark.sql.functions import regexp_replace
+
+    files = spark.read.format("binaryFile").option("pathGlobFilter", "*.jpg").option("recursiveFileLookup", "true")
+    found = files.load([str(job.images)] if job.is_whole else job.paths)
+    return found.select(regexp_replace("path", "^file:/+", "/").alias("path"), "content")
 
 
 def _job(peer: Peer, given: argparse.Namespace) -> Job:

@@ -16,13 +16,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
-from common import SIDE_PX, Job, Peer, build_keras, load_keras, run
+from common import SIDE_PX, Job, Peer, build_keras, load_keras, open_spark, read_images, run
 
 if TYPE_CHECKING:
     import pandas as pd
     from common import Weights
     from pyspark import Broadcast
-    from pyspark.sql import SparkSession
 
 PEER = Peer(
     "Notebook-style Spark job",
@@ -35,20 +34,14 @@ PARTITIONS = 24  # what the notebook gives to repartition()
 
 def embed(job: Job) -> str:
     """Featurize the pictures and write them."""
-    from pyspark.sql.functions import col, element_at, regexp_replace, split
+    from pyspark.sql.functions import col, element_at, split
 
     weights = cast("Weights", load_keras(job.backbone, job.weights).get_weights())
-    spark = open_session(job.cores)
+    spark = open_spark(job.cores, {"spark.sql.execution.arrow.maxRecordsPerBatch": "1024"})
     try:
         featurize = make_featurize(job.backbone, spark.sparkContext.broadcast(weights))
         images = (
-            spark.read.format("binaryFile")
-            .option("pathGlobFilter", "*.jpg")
-            .option("recursiveFileLookup", "true")
-            .load([str(job.images)] if job.is_whole else job.paths)
-            .withColumn("path", regexp_replace("path", "^file:/+", "/"))
-            .repartition(PARTITIONS)
-            .withColumn("label", element_at(split(col("path"), "/"), -2))
+            read_images(spark, job).repartition(PARTITIONS).withColumn("label", element_at(split(col("path"), "/"), -2))
         )
         features = images.select("path", "label", featurize("content").alias("features"))
         features.write.mode("overwrite").parquet(str(job.output))
@@ -94,23 +87,6 @@ def make_featurize(backbone: str, weights: Broadcast[Weights]) -> Any:
     return by_hints(featurize, returnType=ArrayType(FloatType()))
 
 
-def open_session(cores: int) -> SparkSession:
-    """A session set up as notebooks do it, without the web page and the progress bar."""
-    from pyspark.sql import SparkSession
-
-    spark = (
-        SparkSession.builder.appName("notebook-job")
-        .master(f"local[{cores}]")
-        .config("spark.sql.execution.arrow.maxRecordsPerBatch", "1024")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .getOrCreate()
-    )
-    spark.sparkContext.setLogLevel("ERROR")
-    return spark
-
-
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow; Spark's workers inherit it
-    os.environ["PYSPARK_PYTHON"] = sys.executable
     sys.exit(run(PEER, embed))

@@ -10,17 +10,15 @@ otherwise make a task for every 32.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import Job, OneThread, Peer, pixels, run
+from common import OPEN_COST, Job, OneThread, Peer, open_spark, pixels, read_images, run
 
 if TYPE_CHECKING:
     from common import Features
-    from pyspark.sql import SparkSession
 
 PEER = Peer(
     "Spark, predict_batch_udf",
@@ -35,22 +33,21 @@ TASKS_PER_CORE = 4  # so that the last one to finish doesn't keep the other core
 def embed(job: Job) -> str:
     """Embed the pictures and write them."""
     from pyspark.ml.functions import predict_batch_udf
-    from pyspark.sql.functions import regexp_replace
     from pyspark.sql.types import ArrayType, FloatType
 
-    spark = open_session(job.cores)
+    # One task a core, Python workers kept from task to task (Spark's default), a few even partitions a core.
+    settings = {
+        **OPEN_COST,
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH),
+        "spark.sql.files.minPartitionNum": str(job.cores * TASKS_PER_CORE),
+    }
+    spark = open_spark(job.cores, settings)
     try:
         features = predict_batch_udf(
             make_predict(job.network, job.precision), return_type=ArrayType(FloatType()), batch_size=BATCH
         )
-        images = (
-            spark.read.format("binaryFile")
-            .option("pathGlobFilter", "*.jpg")
-            .option("recursiveFileLookup", "true")
-            .load([str(job.images)] if job.is_whole else job.paths)
-        )
-        path = regexp_replace("path", "^file:/+", "/").alias("path")
-        images.select(path, features("content").alias("features")).write.parquet(str(job.output))
+        images = read_images(spark, job)
+        images.select("path", features("content").alias("features")).write.parquet(str(job.output))
     finally:
         spark.stop()
     return (
@@ -76,26 +73,5 @@ def make_predict(network: Path, precision: str) -> Callable[[], Callable[[Any], 
     return make_predict_fn
 
 
-def open_session(cores: int) -> SparkSession:
-    """One task a core, Python workers kept from task to task (Spark's default), a few even partitions a core."""
-    from pyspark.sql import SparkSession
-
-    spark = (
-        SparkSession.builder.appName("predict-batch-udf")
-        .master(f"local[{cores}]")
-        .config("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH))
-        .config(
-            "spark.sql.files.openCostInBytes", "65536"
-        )  # the default, 4 MiB, counts a small picture for a large one
-        .config("spark.sql.files.minPartitionNum", str(cores * TASKS_PER_CORE))
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .getOrCreate()
-    )
-    spark.sparkContext.setLogLevel("ERROR")
-    return spark
-
-
 if __name__ == "__main__":
-    os.environ["PYSPARK_PYTHON"] = sys.executable
     sys.exit(run(PEER, embed))

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import SIDE_PX, Job, Peer, PeerError, load_keras, run
+from common import OPEN_COST, SIDE_PX, Job, Peer, PeerError, load_keras, open_spark, read_images, run
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -43,17 +43,10 @@ def embed(job: Job) -> str:
     spark = open_session(job.cores)
     try:
         from py4j.protocol import Py4JJavaError
-        from pyspark.sql.functions import regexp_replace
 
-        images = (
-            spark.read.format("binaryFile")
-            .option("pathGlobFilter", "*.jpg")
-            .option("recursiveFileLookup", "true")
-            .load([str(job.images)] if job.is_whole else job.paths)
-            .select(regexp_replace("path", "^file:/+", "/").alias("path"), "content")
-        )
+        images = make_transformer().transform(read_images(spark, job)).select("path", "pictures")
         try:
-            features = make_model(network).transform(make_transformer().transform(images).select("path", "pictures"))
+            features = make_model(network).transform(images)
             features.select("path", "features").write.parquet(str(job.output))
         except Py4JJavaError as error:
             raise PeerError(f"its jars don't run here: {str(error.java_exception).splitlines()[0]}") from error
@@ -123,30 +116,20 @@ def open_session(cores: int) -> SparkSession:
     """Spark with SynapseML's jars."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
-    from pyspark.sql import SparkSession
 
-    builder = (
-        SparkSession.builder.appName("synapseml")
-        .master(f"local[{cores}]")
-        .config("spark.jars.packages", f"{SYNAPSEML},{ONNX_RUNTIME}")
-        .config("spark.jars.excludes", "com.microsoft.onnxruntime:onnxruntime_gpu")
-        .config("spark.driver.memory", "4g")
-        .config(
-            "spark.sql.files.openCostInBytes", "65536"
-        )  # the default, 4 MiB, counts a small picture for a large one
-        .config("spark.sql.files.minPartitionNum", str(cores))  # each task opens the network anew
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-    )
+    settings = {
+        **OPEN_COST,
+        "spark.jars.packages": f"{SYNAPSEML},{ONNX_RUNTIME}",
+        "spark.jars.excludes": "com.microsoft.onnxruntime:onnxruntime_gpu",
+        "spark.driver.memory": "4g",
+        "spark.sql.files.minPartitionNum": str(cores),  # each task opens the network anew
+    }
     try:
-        spark = builder.getOrCreate()
+        return open_spark(cores, settings)
     except (Py4JError, PySparkException, RuntimeError) as error:
         raise PeerError("Spark didn't start with SynapseML's jars, which come from Maven Central") from error
-    spark.sparkContext.setLogLevel("ERROR")
-    return spark
 
 
 if __name__ == "__main__":
-    os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
     sys.exit(run(PEER, embed))
