@@ -20,8 +20,17 @@ CORES = 2
 # Core-seconds to decode a picture of each input.
 DECODE_SECONDS = {"a": 0.001, "b": 0.012, "c": 0.18}
 # Seconds of a process beside its pictures, and times the engine's time for these; by program.
-STARTS = {"mirabelle": 8, "daft_job": 3, "openvino_pool": 2, "ray_data": 12, "notebook": 45, "synapseml": 25}
-START_SECONDS = 14
+STARTS = {
+    "mirabelle": 8,
+    "daft_job": 2,
+    "keras_tfdata": 8,
+    "notebook": 40,
+    "openvino_pool": 2,
+    "predict_batch_udf": 15,
+    "ray_data": 10,
+    "synapseml": 20,
+}
+START_SECONDS = 15
 SLOWER = {"notebook": 2.5, "synapseml": 1.5}
 # Starting the processes that measure a bound, and warming them up.
 BOUND_START_SECONDS = 4
@@ -29,6 +38,11 @@ BOUND_SEARCH_SECONDS = 60
 OTHER_PARTS = {"decode": 150, "files": 60, "pca": 300}
 # Of the plan, for how long the constants count as much as what was found.
 PRIOR_SECONDS = 300
+
+
+def start_seconds(program: str) -> float:
+    """Of a process on hardly any pictures."""
+    return STARTS.get(program, START_SECONDS)
 
 
 def round_seconds(
@@ -46,7 +60,7 @@ def round_seconds(
     """
     picture = (SLOWER.get(program, 1) * CORES / SPEEDS[network] + DECODE_SECONDS[letter]) / cores
     bounds = 2 * (bound_seconds + BOUND_START_SECONDS) if bound_seconds else 0
-    return bounds + sum(STARTS.get(program, START_SECONDS) + images * picture for images in sizes)
+    return bounds + sum(start_seconds(program) + images * picture for images in sizes)
 
 
 @dataclass

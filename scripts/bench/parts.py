@@ -17,7 +17,7 @@ import files
 import inputs
 from bench import Bench, export_network, warm_up
 from bound import Speed
-from estimate import BOUND_SEARCH_SECONDS, OTHER_PARTS, round_seconds
+from estimate import BOUND_SEARCH_SECONDS, OTHER_PARTS, round_seconds, start_seconds
 from inputs import Pictures
 from rounds import Comparison, Part, compare, find_bound
 from sides import NOT_INSTALLED, PYTHONS, CannotRun, Mirabelle, Side, find_peers, output_of
@@ -29,7 +29,7 @@ Save = Callable[[Part], None]
 # Pictures, few and many, for each part and network: enough that some seconds more or less of a start don't count. A
 # peer that is much slower than all others has its own, by its program's name.
 COUNTS = {
-    ("extract-a", "resnet50"): (500, 5_000),
+    ("extract-a", "resnet50"): (250, 5_000),
     ("extract-a", "vgg16"): (50, 250),
     ("extract-b", "resnet50"): (60, 300),
     ("extract-b", "vgg16"): (24, 120),
@@ -37,8 +37,10 @@ COUNTS = {
     ("extract-c", "vgg16"): (16, 64),
     ("peers", "resnet50"): (200, 1_500),
     ("peers", "vgg16"): (32, 160),
-    ("notebook", "resnet50"): (48, 288),
-    ("notebook", "vgg16"): (24, 96),
+    ("notebook", "resnet50"): (48, 432),
+    ("notebook", "vgg16"): (24, 120),
+    ("synapseml", "resnet50"): (100, 700),
+    ("synapseml", "vgg16"): (32, 160),
 }
 PARTS = ("bound", "decode", "extract-a", "extract-b", "extract-c", "files", "peers", "pca")
 # Pictures that the decoders are timed on.
@@ -80,6 +82,10 @@ class Session:
     def size(self, part: str, backbone: str, side: Side) -> tuple[int, int]:
         """Pictures for a side, few and many."""
         return self.counts.get((side.program, backbone), self.counts[part, backbone])
+
+    def bound_seconds(self, part: str) -> float:
+        """For a figure of the bound in a part: half where runs are short; peers are held against Mirabelle alone."""
+        return {"extract-a": 1, "peers": 0}.get(part, 0.5) * self.bench.bound_seconds
 
     def network(self, backbone: str) -> None:
         """Have it converted and exported, once."""
@@ -155,13 +161,15 @@ def plan(session: Session) -> dict[str, float]:
                 name[-1] if name != "peers" else "a",
                 session.size(name, backbone, side),
                 bench.cores,
-                bench.bound_seconds if name != "peers" else 0,
+                session.bound_seconds(name),
             )
             for backbone in session.backbones
             for side in sides
             for precision in side.precisions(bench.native)
             if (name, backbone) in session.counts
         )
+        # Each peer once, untimed, on hardly any pictures.
+        seconds[name] += len(session.backbones) * sum(start_seconds(side.program) for side in sides[1:])
     return seconds
 
 
@@ -178,9 +186,9 @@ def run_comparisons(name: str, letter: str, sides: Sequence[Side], session: Sess
         sizes = {key: pair if pair[1] <= there else (max(1, there // 5), there) for key, pair in wanted.items()}
         few, many = sizes[Mirabelle.name]
         session.bench.say(f"  {backbone}, ({letter}) {pictures.source}, {few} and {many} pictures")
-        # Peers are held against Mirabelle, not against the bound.
-        bounds = {} if name == "peers" else bounds_for(session, backbone)
-        comparison = Comparison(backbone, pictures.spread(many), sizes, bounds)
+        seconds = session.bound_seconds(name)
+        bounds = bounds_for(session, backbone) if seconds else {}
+        comparison = Comparison(backbone, pictures.spread(many), sizes, bounds, seconds)
         keep = features_folder(session, backbone) if letter == "a" else None
         save_with = partial(save_comparison, save, list(part["comparisons"]))
         part["comparisons"].append(compare(session.bench, comparison, sides, keep, save_with))

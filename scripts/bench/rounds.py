@@ -51,7 +51,7 @@ def find_bound(bench: Bench, backbone: str, precision: str) -> Part:
     again: dict[Speed, list[float]] = {speed: [] for speed in fastest}
     for _ in range(1 if bench.quick else 2):
         for speed in fastest:
-            found = best(measure_bound(bench, backbone, precision, speed, bench.bound_seconds / 4))
+            found = best(measure_bound(bench, backbone, precision, speed, bench.bound_seconds / 3))
             again[speed].append(found.images_per_second)
     chosen = max(again, key=lambda speed: float(np.median(again[speed])))
     bench.say(f"  bound of {backbone} in {precision}: {np.median(again[chosen]):.1f} images/s, {chosen.layout}")
@@ -74,12 +74,14 @@ class Comparison:
         pictures: all that any side gets.
         sizes: how many of them, few and many, by the side's name; Mirabelle's many are all of them.
         bounds: the layout and batch that are fastest, by precision; none where no bound is to be measured.
+        bound_seconds: for one figure of the bound, right before and right after a run.
     """
 
     backbone: str
     pictures: Pictures
     sizes: dict[str, tuple[int, int]]
     bounds: dict[str, Speed]
+    bound_seconds: float
 
 
 def compare(
@@ -147,8 +149,8 @@ def new_entry(side: Side, precision: str, size: tuple[int, int]) -> Part:
 def expected_seconds(bench: Bench, comparison: Comparison, side: Side, precision: str) -> float:
     """What a side's round takes, roughly."""
     letter, sizes = comparison.pictures.kind.letter, comparison.sizes[side.name]
-    bound_seconds = bench.bound_seconds if comparison.bounds else 0
-    return round_seconds(side.program, (comparison.backbone, precision), letter, sizes, bench.cores, bound_seconds)
+    network, seconds = (comparison.backbone, precision), comparison.bound_seconds
+    return round_seconds(side.program, network, letter, sizes, bench.cores, seconds)
 
 
 def told(entry: Part, row: Part) -> str:
@@ -192,7 +194,7 @@ def bound_now(bench: Bench, comparison: Comparison, precision: str) -> list[floa
     if precision not in comparison.bounds:
         return []
     layout = comparison.bounds[precision]
-    speed = best(measure_bound(bench, comparison.backbone, precision, layout, bench.bound_seconds))
+    speed = best(measure_bound(bench, comparison.backbone, precision, layout, comparison.bound_seconds))
     return [speed.images_per_second]
 
 

@@ -135,7 +135,7 @@ def open_session(options: argparse.Namespace, work: Path) -> parts.Session:
         ("float32",) if options.short else tuple(native_precisions()),
         weights,
         1 if options.short else options.rounds,
-        0.5 if options.short else 8,
+        0.5 if options.short else 10,
         options.short,
         lambda line: print(f"{datetime.now(UTC):%H:%M:%S} {line}", file=sys.stderr, flush=True),
         Progress(0),
@@ -236,6 +236,9 @@ def write_docs(work: Path) -> int:
         print(f"error: there are no results in {work}; make bench measures", file=sys.stderr)
         return 2
     results = json.loads(file.read_text())
+    if results.get("format") != FORMAT:
+        print(f"error: the results in {work} are of an earlier form; make bench measures anew", file=sys.stderr)
+        return 2
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
