@@ -119,8 +119,9 @@ def compare(
                 entry["not_run"] = str(error)
     reference: Features = {}
     for number in range(bench.rounds):
-        # Mirabelle in float32, which the others are compared with, comes first in the first round.
-        for entry in entries[number % len(entries) :] + entries[: number % len(entries)]:
+        # Mirabelle in float32, which the others are compared with, comes first. There and back, so that a machine that
+        # grows steadily slower or faster does so for all alike.
+        for entry in entries if number % 2 == 0 else entries[::-1]:
             side = by_name[entry["side"]]
             bench.progress.done_seconds += expected_seconds(bench, comparison, side, entry["precision"])
             if "not_run" in entry:
