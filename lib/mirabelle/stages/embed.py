@@ -125,8 +125,14 @@ def plan_chunk(spark: SparkSession, tasks: int, function: ArrowFunction) -> Data
     """A range of task numbers, one a partition, with ``function`` over it.
 
     One Python node and no shuffle; neither image bytes nor features pass through the JVM, only a line a task.
+    Worker processes are spared what PySpark would do before each further task.
     """
-    return spark.range(0, tasks, 1, tasks).mapInArrow(function, "report string")
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield from function(batches)
+        spare_next_task()
+
+    return spark.range(0, tasks, 1, tasks).mapInArrow(run, "report string")
 
 
 def make_run_task(
@@ -150,7 +156,6 @@ def make_run_task(
                 counters[0].add(report.embedded)
                 counters[1].add(report.rejected)
                 yield pa.RecordBatch.from_pydict({"report": [report.to_json()]})
-        spare_next_task()
 
     return run
 
