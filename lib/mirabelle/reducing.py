@@ -152,8 +152,10 @@ def merge_moments(store: Store, staging: str, files: Sequence[str]) -> Moments:
     total: MomentsSum | None = None
     for file in files:
         part = Moments.from_bytes(store.read(f"{staging}/{file}", MAX_SUM_BYTES))
-        total = total or MomentsSum(len(part.mean))
-        total.merge(part)
+        if total is None:
+            total = MomentsSum.continuing(part)
+        else:
+            total.merge(part)
     assert total is not None
     return total.result()
 

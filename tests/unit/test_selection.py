@@ -69,7 +69,9 @@ def test_tasks_share_all_files_out(history: History, tmp_path: Path, most: int) 
     merged = merge_moments(STORE, str(tmp_path / "staging"), files)
     every = [part for parts in tasks for part in parts]
     rows = [features for _, features in read_parts(STORE, reading(selection, tmp_path), every)]
-    np.testing.assert_allclose(merged.scatter, Moments.of(np.concatenate(rows)).scatter, rtol=1e-9)
+    exact = Moments.of(np.concatenate(rows).astype(np.float64))
+    # A row that is missing or twice there makes a difference of a hundredth; tasks multiply in float32.
+    np.testing.assert_allclose(merged.scatter, exact.scatter, rtol=1e-6)
 
 
 def test_one_split_alone(history: History, tmp_path: Path) -> None:

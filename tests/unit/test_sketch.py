@@ -24,6 +24,11 @@ def _sketch(rows: np.ndarray, basis: np.ndarray, parts: int = 1) -> Sketch:
     return total.result()
 
 
+def _exact(rows: np.ndarray) -> Moments:
+    """In float64, as a sketch multiplies; float32 rows would be multiplied in float32."""
+    return Moments.of(rows.astype(np.float64))
+
+
 def _approximate(rows: np.ndarray, columns: int, passes: int, components: int) -> Projection:
     product = None
     for number in range(passes):
@@ -39,7 +44,7 @@ def test_it_is_the_scatters_product_however_rows_are_parted(seed: int, parts: in
     random = np.random.default_rng(seed)
     rows = (random.normal(size=(100, 8)) + offset).astype(np.float32)
     basis = next_basis(None, 8, 3, seed)
-    sketch, exact = _sketch(rows, basis, parts), Moments.of(rows)
+    sketch, exact = _sketch(rows, basis, parts), _exact(rows)
     assert sketch.count == 100
     np.testing.assert_allclose(sketch.mean, exact.mean, rtol=1e-12)
     np.testing.assert_allclose(sketch.total, np.trace(exact.scatter), rtol=1e-9)
@@ -48,7 +53,7 @@ def test_it_is_the_scatters_product_however_rows_are_parted(seed: int, parts: in
 
 def test_low_rank_and_noise_is_found_in_a_few_passes() -> None:
     rows = _low_rank_and_noise(400, 300, 10, 0.5)
-    exact, found = fit(Moments.of(rows), 0.8, 10), _approximate(rows, 20, 3, 10)
+    exact, found = fit(_exact(rows), 0.8, 10), _approximate(rows, 20, 3, 10)
     np.testing.assert_allclose(found.explained_variance[:10], exact.explained_variance[:10], rtol=1e-6)
     np.testing.assert_allclose(found.total_variance, exact.total_variance, rtol=1e-9)
     cosines = np.linalg.svd(found.components @ exact.components.T, compute_uv=False)
@@ -59,7 +64,7 @@ def test_low_rank_and_noise_is_found_in_a_few_passes() -> None:
 @pytest.mark.parametrize("passes", [1, 2, 4])
 def test_no_share_is_overstated_and_each_pass_betters_it(passes: int) -> None:
     rows = _low_rank_and_noise(300, 200, 60, 2.0)
-    exact = fit(Moments.of(rows), 0.8, 15)
+    exact = fit(_exact(rows), 0.8, 15)
     fewer, more = _approximate(rows, 25, passes, 15), _approximate(rows, 25, passes + 1, 15)
     for found in (fewer, more):
         assert (found.explained_variance <= exact.explained_variance[:25] * (1 + 1e-9)).all()
@@ -68,7 +73,7 @@ def test_no_share_is_overstated_and_each_pass_betters_it(passes: int) -> None:
 
 def test_as_many_columns_as_ranks_is_exact_at_once() -> None:
     rows = _low_rank_and_noise(30, 200, 5, 0.1)
-    exact, found = fit(Moments.of(rows), 0.999), _approximate(rows, 40, 1, 12)
+    exact, found = fit(_exact(rows), 0.999), _approximate(rows, 40, 1, 12)
     assert len(found.explained_variance) == 29
     np.testing.assert_allclose(found.explained_variance, exact.explained_variance, rtol=1e-6)
 

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from mirabelle.reduction.sums import CentredSum, Matrix, block_rows
+from mirabelle.reduction.sums import CentredSum, Matrix, Rows, block_rows
 
 __all__ = ["Matrix", "Moments", "MomentsSum", "block_rows"]
 
-# Columns of the scatter matrix that are added to at a time, so that no product is as large as the matrix itself.
-PANEL = 1024
+# Columns of the scatter matrix that are added to at a time, so that a product is in the cache when it is added.
+PANEL = 512
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Moments:
     scatter: Matrix
 
     @classmethod
-    def of(cls, rows: npt.NDArray[np.floating]) -> Moments:
-        """Moments of (n, width) rows, n at least 1; summed in float64 whatever the rows are."""
+    def of(cls, rows: Rows) -> Moments:
+        """Moments of (n, width) rows, n at least 1, as ``MomentsSum.add`` takes them."""
         total = MomentsSum(rows.shape[1])
         total.add(rows)
         return total.result()
@@ -71,7 +70,7 @@ class Moments:
 
 
 class MomentsSum(CentredSum):
-    """Moments in the making: one matrix, added to in place."""
+    """Moments in the making: one matrix of float64, added to in place; float32 rows are multiplied in float32."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
@@ -83,25 +82,22 @@ class MomentsSum(CentredSum):
         """A sum that has those moments already; it takes their matrix over."""
         total = cls(0)
         total.count, total.mean, total._scatter = known.count, known.mean.copy(), known.scatter
-        total._buffer = np.empty((0, len(known.mean)))
         return total
 
     def merge(self, other: Moments) -> None:
         """Add another set's moments, which are not changed."""
         if not other.count:
             return
-        row = self._move(other.count, other.mean)
         for panel in self._panels():
-            end = panel.stop
-            self._scatter[:end, panel] += other.scatter[:end, panel]
-            self._scatter[:end, panel] += np.outer(row[:end], row[panel])
+            self._scatter[: panel.stop, panel] += other.scatter[: panel.stop, panel]
+        self._add_product(self._move(other.count, other.mean)[None])
 
     def result(self) -> Moments:
         """The moments; they hold this sum's own matrix, so add nothing more."""
         _mirror(self._scatter)
         return Moments(self.count, self.mean, self._scatter)
 
-    def _add_product(self, block: Matrix) -> None:
+    def _add_product(self, block: Rows) -> None:
         for panel in self._panels():
             right = block[:, panel]
             # The product of an array with itself is one of BLAS's symmetric ones, at half the work.
@@ -128,5 +124,4 @@ def _mirror(matrix: Matrix) -> None:
         end = min(start + PANEL, len(matrix))
         matrix[start:end, :start] = matrix[:start, start:end].T
         corner = matrix[start:end, start:end]
-        below = np.tril_indices(end - start, -1)
-        corner[below] = corner.T[below]
+        corner[:] = np.triu(corner) + np.triu(corner, 1).T

@@ -14,7 +14,7 @@ import numpy as np
 
 from mirabelle.errors import TrainingError
 from mirabelle.reduction.projection import Projection, check_rows, fewest_components, fix_signs
-from mirabelle.reduction.sums import CentredSum, Matrix
+from mirabelle.reduction.sums import CentredSum, Matrix, Rows
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class SketchSum(CentredSum):
         basis: float64 (width, l), the same for all sums that are to be merged.
     """
 
+    precision = np.float64
+
     def __init__(self, basis: Matrix) -> None:
         super().__init__(len(basis))
         self._basis = basis
@@ -71,7 +73,7 @@ class SketchSum(CentredSum):
         """The sketch; it holds this sum's own matrix, so add nothing more."""
         return Sketch(self.count, self.mean, self._total, self._product)
 
-    def _add_product(self, block: Matrix) -> None:
+    def _add_product(self, block: Rows) -> None:
         self._total += float(np.vdot(block, block))
         self._product += block.T @ (block @ self._basis)
 
