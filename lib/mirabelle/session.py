@@ -32,13 +32,11 @@ NEEDED = {
     "spark.sql.session.timeZone": "UTC",
     # What is broadcast is weights, and floats do not compress.
     "spark.broadcast.compress": "false",
-    # Libraries that would each start a thread a core are held to the core their task has.
-    "spark.executorEnv.OMP_NUM_THREADS": "1",
-    "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
-    "spark.executorEnv.MKL_NUM_THREADS": "1",
     # TensorFlow's remarks about the machine, where the engine is Keras.
     "spark.executorEnv.TF_CPP_MIN_LOG_LEVEL": "3",
 }
+# Libraries that would each start a thread a core are held to the cores that their task has.
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @contextmanager
@@ -74,6 +72,8 @@ def open_session(
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         wanted.setdefault("spark.driver.extraJavaOptions", java_options(java, cache, coordinates))
     conf = SparkConf()
+    cores = conf.get("spark.task.cpus") or wanted.get("spark.task.cpus", "1")
+    wanted = {**{f"spark.executorEnv.{name}": cores for name in THREADS}, **wanted}
     for key, value in wanted.items():
         conf.setIfMissing(key, value)
     try:

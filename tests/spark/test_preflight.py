@@ -57,7 +57,7 @@ def test_the_session_has_what_was_asked_and_what_the_work_needs(spark: SparkSess
     assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
 
 
-def test_libraries_on_workers_are_held_to_one_thread(spark: SparkSession) -> None:
+def test_libraries_on_workers_are_held_to_their_tasks_core(spark: SparkSession) -> None:
     names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
     told = spark.sparkContext.parallelize([0, 1], 2).mapPartitions(lambda _: [os.environ.get(name) for name in names])
     assert told.collect() == ["1"] * 6
@@ -73,7 +73,8 @@ from mirabelle.session import open_session, slots, task_cpus
 def facts(session):
     conf = session.sparkContext.getConf()
     keys = ("spark.master", "spark.app.name", "spark.ui.enabled", "spark.ui.showConsoleProgress")
-    return {**{key: conf.get(key) for key in keys}, "slots": slots(session), "cpus": task_cpus(session)}
+    counts = {"slots": slots(session), "cpus": task_cpus(session)}
+    return {**{key: conf.get(key) for key in keys}, **counts, "threads": conf.get("spark.executorEnv.OMP_NUM_THREADS")}
 
 def left():
     return [SparkSession.getActiveSession() is not None, SparkContext._active_spark_context is not None]
@@ -117,7 +118,8 @@ def test_settings_reach_spark_as_spark_writes_them(sessions: dict[str, Any]) -> 
         "spark.app.name": "one",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        # Four cores, two for each task.
+        # Four cores, two for each task and its libraries.
+        "threads": "2",
         "slots": 2,
         "cpus": 2,
     }
@@ -128,7 +130,7 @@ def test_the_next_session_in_the_process_has_its_own_settings(sessions: dict[str
     two = sessions["two"]
     assert (two["spark.master"], two["spark.app.name"]) == ("local[3]", "two")
     # The first one's spark.task.cpus went with it.
-    assert (two["slots"], two["cpus"]) == (3, 1)
+    assert (two["slots"], two["cpus"], two["threads"]) == (3, 1, "1")
 
 
 def test_slots_are_of_the_cores_whatever_the_default_parallelism_is(sessions: dict[str, Any]) -> None:
