@@ -56,6 +56,9 @@ COMMITTER = {
     "spark.sql.sources.commitProtocolClass": "org.apache.spark.internal.io.cloud.PathOutputCommitProtocol",
     "spark.sql.parquet.output.committer.class": "org.apache.spark.internal.io.cloud.BindingParquetOutputCommitter",
 }
+# Hadoop 3.4.2 reads the ranges of a Parquet file at once, and gives up at the first that breaks off; one by one,
+# it asks for the rest of it again.
+READING = {"spark.hadoop.parquet.hadoop.vectored.io.enabled": "false"}
 ANONYMOUS = "org.apache.hadoop.fs.s3a.AnonymousAWSCredentialsProvider"
 
 
@@ -92,7 +95,8 @@ def s3a_settings(options: S3Options, cache: Path) -> dict[str, object]:
 
     hadoop = _hadoop_version(Path(pyspark.__file__).parent / "jars")
     prefix = "spark.hadoop.fs.s3a"
-    found: dict[str, object] = {**COMMITTER, f"{prefix}.aws.credentials.provider": credentials_provider(hadoop)}
+    provider = credentials_provider(hadoop)
+    found: dict[str, object] = {**COMMITTER, **READING, f"{prefix}.aws.credentials.provider": provider}
     if hadoop:
         wanted = packages(pyspark.__version__, hadoop)
         jars = _remembered_jars(cache, wanted)

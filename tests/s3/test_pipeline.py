@@ -18,7 +18,7 @@ import pytest
 from conftest import SMALL, TINTS, draw
 from s3.commands import BUCKET, SPARK, Done, Place, Watcher
 from s3.conftest import Server, connect, put, upload_folder
-from s3.faults import ERRORS, FaultProxy
+from s3.faults import ERRORS, TRUNCATED, FaultProxy
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +159,18 @@ def test_later_runs_embed_what_is_new(place: Place, first_run: FirstRun, tmp_pat
     assert rows["Test/coral/moved.png"]["features"].tobytes() == rows["Test/coral/5 +é.png"]["features"].tobytes()
 
 
+class Breaking(FaultProxy):
+    """Breaks every other read of reduced features off, which Spark reads itself, beside what it does at random."""
+
+    reads = 0
+
+    def choose(self, method: str, target: str) -> str | None:
+        if method == "GET" and "/reduced/" in unquote(target):
+            self.reads += 1
+            return TRUNCATED if self.reads % 2 else None
+        return super().choose(method, target)
+
+
 def test_a_manifest_through_faults_comes_to_the_same_rows(
     place: Place, first_run: FirstRun, from_disk: dict[str, dict], tmp_path: Path
 ) -> None:
@@ -178,12 +190,12 @@ def test_a_manifest_through_faults_comes_to_the_same_rows(
         "spark.hadoop.fs.s3a.retry.interval=100ms",
     )
     shares = {"slow_down": 0.05, "resets": 0.02, "truncated": 0.01, "slow": 0.01}
-    with FaultProxy(place.server.endpoint, **shares, delay_seconds=0.3, seed=4) as proxy:
+    with Breaking(place.server.endpoint, **shares, delay_seconds=0.3, seed=4) as proxy:
         done = place.run("run", settings=settings, endpoint=proxy.endpoint)
     assert done.code == 0, done.stderr
     assert same(by_name(place.fetch("faults", tmp_path) / "features"), from_disk)
     assert place.manifest("faults")["counts"]["rejected"] == 0
-    assert proxy.counts["slow_down"] and proxy.counts["reset"]
+    assert proxy.counts["slow_down"] and proxy.counts["reset"] and proxy.counts["truncated"]
     times = f"through faults {done.seconds:.1f} s, without {first_run.done.seconds:.1f} s"
     sys.stderr.write(f"\n{times}; {dict(proxy.counts)}\n")
 

@@ -6,7 +6,7 @@ import pyspark
 import pytest
 
 from conftest import REPOSITORY
-from mirabelle.s3a import ANONYMOUS, COMMITTER, credentials_provider, packages, s3a_settings
+from mirabelle.s3a import ANONYMOUS, COMMITTER, READING, credentials_provider, packages, s3a_settings
 from mirabelle.storage import S3Options, spark_uri
 
 
@@ -20,7 +20,7 @@ def properties(name: str) -> dict[str, str]:
 )
 def test_the_shipped_properties_say_what_the_session_does(name: str, spark: str, hadoop: str) -> None:
     provider = {"spark.hadoop.fs.s3a.aws.credentials.provider": credentials_provider(hadoop)}
-    assert properties(name) == {**packages(spark, hadoop), **COMMITTER, **provider}
+    assert properties(name) == {**packages(spark, hadoop), **COMMITTER, **READING, **provider}
 
 
 def test_the_shipped_packages_fit_the_locked_spark() -> None:
