@@ -157,8 +157,9 @@ def decoding(results: Results) -> Iterator[Line]:
         costs = {row["decoder"]: found for row in here if (found := spread(row["core_ms"]))}
         what = f"core-milliseconds from bytes to tensor, ({letter})"
         if OURS in costs:
-            plain = f"; Pillow {costs['Pillow'].median:.2f}" if "Pillow" in costs else ""
-            yield Line(what, "told", costs[OURS].text(2) + plain, "told")
+            beside = (name for name in (f"{OURS}, scaled", "Pillow") if name in costs)
+            told = "; ".join([costs[OURS].text(2), *(f"{name} {costs[name].median:.2f}" for name in beside)])
+            yield Line(what, "told", told, "told")
         else:
             yield Line(what, "told", verdict=missing(results, "decode"))
 
