@@ -32,10 +32,6 @@ NEEDED = {
     "spark.sql.session.timeZone": "UTC",
     # What is broadcast is weights, and floats do not compress.
     "spark.broadcast.compress": "false",
-    # glibc's allocator gives a picture's memory back, and the next one pays for it in page faults: 0.4 ms in place of 0.6
-    # for a 100 x 100 JPEG at 224 px without them. Up to 128 MiB stay with a worker; the first is as large as it may be.
-    "spark.executorEnv.MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
-    "spark.executorEnv.MALLOC_TRIM_THRESHOLD_": str(128 * 2**20),
     # TensorFlow's remarks about the machine, where the engine is Keras.
     "spark.executorEnv.TF_CPP_MIN_LOG_LEVEL": "3",
 }
