@@ -14,8 +14,8 @@ What the pixels are:
   bits is scaled instead of clipped. Of several frames or pages the first is taken.
 
 Thread-safe but for one thing: Pillow's switch for truncated files is a module global. It is on only while a truncated
-file is read again under ``accept_truncated``, and another thread's decode can see it then; workers
-decode on one thread there.
+file is read again under ``accept_truncated``, and another thread's decode can see it then; workers decode on one
+thread there.
 
 Inside: ``formats`` tells from bytes alone what kind of file they are and whether it ends early, ``limits`` refuses what
 would cost too much, ``opening`` has Pillow open the rest, ``colour`` makes RGB of any mode, and ``picture`` puts these

@@ -15,6 +15,7 @@ BLOCK_BYTES = 2**27
 MOST_BLOCK_ROWS = 4096
 # The rounding of a float32 product grows with its rows; fewer than these would cost time (docs/decisions/0002).
 MOST_PRODUCT_ROWS = 1024
+# Largest entry of a block whose squares float32 holds with all its digits; its inverse bounds it above.
 SMALLEST = 1e-12
 
 
