@@ -6,12 +6,9 @@ Executors only, though nothing here knows of Spark: it can be run and tested in 
 
 from __future__ import annotations
 
-import gc
 import itertools
-import sys
 import threading
 import time
-import zipimport
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -240,21 +237,6 @@ def embedder_for(spec: EmbedderSpec, files: Callable[[], Files]) -> Embedder:
         _EMBEDDERS.clear()
         _EMBEDDERS[spec] = Embedder(spec, files())
     return _EMBEDDERS[spec]
-
-
-def spare_next_task() -> None:
-    """Spare a worker process that PySpark will use again two delays.
-
-    After each task PySpark has the garbage collector look at all there is; what is here after the first one stays, and
-    need not be looked at. And it begins each task with ``importlib.invalidate_caches()``, at which Python before 3.13
-    reads the directory of every zip file on the path anew: 0.15 s for ``pyspark.zip``. An importer that is not in the
-    cache is not asked to; the next import makes one from the directory that ``zipimport`` remembers.
-    """
-    if not gc.get_freeze_count():
-        gc.freeze()
-    for path, finder in list(sys.path_importer_cache.items()):
-        if isinstance(finder, zipimport.zipimporter):
-            del sys.path_importer_cache[path]
 
 
 def outcomes_frame(outcomes: Iterable[Outcome]) -> pd.DataFrame:

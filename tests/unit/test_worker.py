@@ -1,11 +1,8 @@
-import gc
-import importlib
 import json
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -113,23 +110,6 @@ def test_waiting_counts_for_what_was_waited_for(
     by_store, by_decoding = slow("fetch").seconds, slow("decode").seconds
     assert by_store[schema.STORE] > 0.19 > by_store[schema.DECODING]
     assert by_decoding[schema.DECODING] > 0.19 > by_decoding[schema.STORE]
-
-
-def test_no_zip_file_is_read_again_between_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = tmp_path / "modules.zip"
-    with zipfile.ZipFile(archive, "w") as made:
-        made.writestr("zipped_one.py", "value = 1")
-        made.writestr("zipped_two.py", "value = 2")
-    monkeypatch.syspath_prepend(str(archive))
-    for name in ("zipped_one", "zipped_two"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    assert importlib.import_module("zipped_one").value == 1
-    assert str(archive) in sys.path_importer_cache
-    worker.spare_next_task()
-    gc.unfreeze()
-    assert str(archive) not in sys.path_importer_cache
-    # What is imported later is found all the same.
-    assert importlib.import_module("zipped_two").value == 2
 
 
 def test_features_are_not_overwritten_by_the_next_batch(tmp_path: Path, network: Network) -> None:

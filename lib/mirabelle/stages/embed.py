@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mirabelle import schema
+from mirabelle.delays import spare_next_task, spare_this_task
 from mirabelle.engines import Files
 from mirabelle.networks import Network
 from mirabelle.storage import S3Options, open_store
 from mirabelle.storage.opening import AS_AWS_SAYS
 from mirabelle.tasks import TaskReport, run_task
-from mirabelle.worker import EmbedderSpec, Tally, embedder_for, outcomes_frame, spare_next_task
+from mirabelle.worker import EmbedderSpec, Tally, embedder_for, outcomes_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,6 +85,7 @@ def make_embed_series(
     import pandas as pd
 
     def embed_series(series: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+        spare_this_task()
         embedder = embedder_for(spec, lambda: files.value)
         for sources in series:
             tally = Tally()
@@ -125,10 +127,11 @@ def plan_chunk(spark: SparkSession, tasks: int, function: ArrowFunction) -> Data
     """A range of task numbers, one a partition, with ``function`` over it.
 
     One Python node and no shuffle; neither image bytes nor features pass through the JVM, only a line a task.
-    Worker processes are spared what PySpark would do before each further task.
+    Worker processes are spared PySpark's delays.
     """
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        spare_this_task()
         yield from function(batches)
         spare_next_task()
 
