@@ -52,11 +52,11 @@ def decode_options(config: Config, precision: Precision = "float32") -> DecodeOp
 
     Args:
         config: its ``decode`` part counts.
-        precision: settles ``decode.scaled``, where it is auto: bf16 is for features within a cosine of 0.999, float32
+        precision: settles ``decode.exact``, where it is auto: bf16 is for features within a cosine of 0.999, float32
             for equality with Keras.
     """
-    scaled = config.decode.scaled == "always" or (config.decode.scaled == "auto" and precision == "bf16")
-    return DecodeOptions(**{**dict(config.decode), "scaled": scaled})
+    exact = config.decode.exact == "always" or (config.decode.exact == "auto" and precision == "float32")
+    return DecodeOptions(**{**dict(config.decode), "exact": exact})
 
 
 def prepare(config: Config, precision: Precision) -> Network:
@@ -197,7 +197,7 @@ def preprocessing(config: Config, normalisation: str, precision: Precision) -> s
     options = decode_options(config, precision)
     ground = "#" + bytes(options.ground).hex()
     orient = "exif" if options.orient else "as-stored"
-    resize = "scaled-dct bilinear" if options.scaled else "bilinear"
+    resize = "bilinear" if options.exact else "scaled-dct bilinear-simd"
     return f"v{PREPROCESSING_VERSION} {resize} {orient} on {ground}, {normalisation}"
 
 

@@ -26,11 +26,11 @@ SIDE_PX = 224
 Decoder = Callable[[bytes], Any]
 
 
-def mirabelle(*, scaled: bool = False) -> Decoder:
-    """Ours, with all its checks; ``scaled`` as ``decode.scaled`` has it where the arithmetic is bf16."""
+def mirabelle(*, exact: bool = True) -> Decoder:
+    """Ours, with all its checks; ``exact`` as ``decode.exact`` has it with float32, and not with bf16."""
     from mirabelle.decode import DecodeOptions, decode
 
-    options = DecodeOptions(scaled=scaled)
+    options = DecodeOptions(exact=exact)
     return lambda content: decode(content, SIDE_PX, options).pixels
 
 
@@ -104,7 +104,7 @@ def fit(picture: Image.Image) -> Any:
 # What it is called, what makes it, and whether it is in Mirabelle's own environment.
 DECODERS: dict[str, tuple[Callable[[], Decoder], bool]] = {
     "Mirabelle": (mirabelle, True),
-    "Mirabelle, scaled": (functools.partial(mirabelle, scaled=True), True),
+    "Mirabelle, not exact": (functools.partial(mirabelle, exact=False), True),
     "Pillow": (pillow, True),
     "Pillow, draft mode": (pillow_draft, True),
     "simplejpeg": (simplejpeg, False),

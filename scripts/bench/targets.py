@@ -157,7 +157,7 @@ def decoding(results: Results) -> Iterator[Line]:
         costs = {row["decoder"]: found for row in here if (found := spread(row["core_ms"]))}
         what = f"core-milliseconds from bytes to tensor, ({letter})"
         if OURS in costs:
-            beside = (name for name in (f"{OURS}, scaled", "Pillow") if name in costs)
+            beside = (name for name in (f"{OURS}, not exact", "Pillow") if name in costs)
             told = "; ".join([costs[OURS].text(2), *(f"{name} {costs[name].median:.2f}" for name in beside)])
             yield Line(what, "told", told, "told")
         else:

@@ -122,7 +122,7 @@ def test_every_key_is_explained_and_every_default_is_valid() -> None:
 
 def test_the_decoders_defaults_are_told_truly() -> None:
     told = dict(load(None, NEEDED, {}).decode)
-    assert told.pop("scaled") == "auto"
+    assert told.pop("exact") == "auto"
     assert DecodeOptions(**told) == DecodeOptions()
 
 

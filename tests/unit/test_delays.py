@@ -13,8 +13,8 @@ from mirabelle import delays
 
 
 @pytest.fixture
-def unfrozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(delays, "_frozen", False)
+def unfrozen() -> Iterator[None]:
+    delays._freeze_once.cache_clear()
     yield
     gc.unfreeze()
 

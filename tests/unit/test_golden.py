@@ -32,7 +32,7 @@ def features_of(backbone: str, precision: str, cache: Path) -> tuple[str, np.nda
 
 
 def pictures() -> list[Path]:
-    """A grey fruit, a transparent one, one turned by its EXIF, and a large one that scaled decoding makes smaller."""
+    """A grey fruit, a transparent one, one turned by its EXIF, and a large one that inexact decoding makes smaller."""
     return sorted(path for path in GOLDEN.iterdir() if path.suffix != ".npz")
 
 

@@ -309,7 +309,7 @@ def test_imagenet_that_cannot_be_had_names_the_ways_out(tmp_path: Path, monkeypa
         weights.load(backbones.find("resnet50"), weights.parse("imagenet"), 224, tmp_path)
 
 
-def test_scaled_decoding_keeps_photographs_close_to_keras(tmp_path: Path, vgg16_weights: Path, cache: Path) -> None:
+def test_inexact_decoding_keeps_photographs_close_to_keras(tmp_path: Path, vgg16_weights: Path, cache: Path) -> None:
     from sklearn.datasets import load_sample_images
 
     paths = []
@@ -322,30 +322,30 @@ def test_scaled_decoding_keeps_photographs_close_to_keras(tmp_path: Path, vgg16_
             paths.append(path)
     settings = ("backbone.name=vgg16", f"backbone.weights={vgg16_weights}", "engine.precision=float32")
     exact = ours(networks.prepare(configured(cache, *settings), "float32"), paths)
-    scaled = ours(networks.prepare(configured(cache, *settings, "decode.scaled=always"), "float32"), paths)
-    assert not np.array_equal(exact, scaled)
+    inexact = ours(networks.prepare(configured(cache, *settings, "decode.exact=never"), "float32"), paths)
+    assert not np.array_equal(exact, inexact)
     # The bound that bf16 is held to; 0.9998 was seen.
-    assert cosines(scaled, exact).min() > 0.999
+    assert cosines(inexact, exact).min() > 0.999
     if BF16:
         both = ours(networks.prepare(configured(cache, *settings, "engine.precision=bf16"), "bf16"), paths)
         assert cosines(both, exact).min() > 0.999
 
 
 @pytest.mark.parametrize(
-    ("setting", "precision", "scaled"),
+    ("setting", "precision", "exact"),
     [
-        ("auto", "bf16", True),
-        ("auto", "float32", False),
-        ("always", "float32", True),
-        ("never", "bf16", False),
+        ("auto", "bf16", False),
+        ("auto", "float32", True),
+        ("always", "bf16", True),
+        ("never", "float32", False),
     ],
 )
-def test_whether_decoding_is_scaled_stands_in_the_fingerprint(
-    setting: str, precision: str, scaled: bool, cache: Path
+def test_whether_decoding_is_exact_stands_in_the_fingerprint(
+    setting: str, precision: str, exact: bool, cache: Path
 ) -> None:
-    config = configured(cache, f"decode.scaled={setting}")
-    assert networks.decode_options(config, precision).scaled is scaled
-    assert ("scaled" in networks.preprocessing(config, "caffe", precision)) is scaled
+    config = configured(cache, f"decode.exact={setting}")
+    assert networks.decode_options(config, precision).exact is exact
+    assert ("scaled" in networks.preprocessing(config, "caffe", precision)) is not exact
 
 
 def test_the_decoders_options_come_from_the_configuration(cache: Path) -> None:

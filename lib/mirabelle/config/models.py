@@ -95,11 +95,12 @@ class Decode(_Section):
     )
     max_bytes: int = Field(100 * 2**20, ge=1, description="Larger files are rejected, unread.")
     accept_truncated: bool = Field(False, description="Embed what is left of files that were cut short.")
-    scaled: Literal["auto", "always", "never"] = Field(
+    exact: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="Decode JPEGs of at least four times the network's side at 1/2, 1/4 or 1/8 of their size: up to"
-        " four times faster, and features of photographs keep a cosine of 0.999 to the exact ones; those of small print"
-        " or fine patterns do not. auto: with bf16 alone; features in float32 equal Keras's.",
+        description="Pixels to the bit as Keras has them. never: JPEGs of at least four times the network's side are"
+        " decoded at 1/2, 1/4 or 1/8 of their size and all are resized by a faster library, up to five times faster;"
+        " features of photographs keep a cosine of 0.999 to the exact ones, those of small print or fine patterns do"
+        " not. auto: exact with float32, not with bf16.",
     )
 
 

@@ -1,15 +1,16 @@
 """Bytes of a picture in, uint8 RGB out.
 
-May touch Pillow and numpy, and nothing outside the process: no file, no network, no environment; from mirabelle only
-``mirabelle.errors``. Runs on executors (and on the driver when the report makes thumbnails). It fails only with
-``DecodeError``.
+May touch Pillow, numpy and fast_image_resize, and nothing outside the process: no file, no network, no environment;
+from mirabelle only ``mirabelle.errors``. Runs on executors (and on the driver when the report makes thumbnails). It
+fails only with ``DecodeError``.
 
 What the pixels are:
 
 - For an ordinary RGB or grey file exactly what Keras's ``load_img(path, target_size=(s, s), interpolation="bilinear")``
   gives: Pillow's ``convert("RGB")``, then a bilinear resize that stretches. ICC profiles are left alone, as Keras
   leaves them (an XYB JPEG looks odd).
-- With ``DecodeOptions.scaled``, large JPEGs are read at a fraction of their size, which changes pixels a little.
+- Without ``DecodeOptions.exact``, resizing may be off by one grey level, and large JPEGs are read at a fraction of
+  their size, which changes pixels a little.
 - Unlike Keras: EXIF orientation is applied, transparent pixels are laid over a ground colour, and grey deeper than 8
   bits is scaled instead of clipped. Of several frames or pages the first is taken.
 
@@ -18,8 +19,8 @@ file is read again under ``accept_truncated``, and another thread's decode can s
 thread there.
 
 Inside: ``formats`` tells from bytes alone what kind of file they are and whether it ends early, ``limits`` refuses what
-would cost too much, ``opening`` has Pillow open the rest, ``colour`` makes RGB of any mode, and ``picture`` puts these
-together.
+would cost too much, ``opening`` has Pillow open the rest, ``colour`` makes RGB of any mode, ``resizing`` makes
+that a square, and ``picture`` puts these together.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from mirabelle.decode.colour import sample_layout, to_rgb
 from mirabelle.decode.formats import ends_early, format_of
 from mirabelle.decode.limits import check_cost, check_header
 from mirabelle.decode.opening import PILLOW_WARNINGS_OFF, open_image, switched_on
+from mirabelle.decode.resizing import stretch
 from mirabelle.errors import DecodeError, RejectCode
 
 PREPROCESSING_VERSION: int = 1
@@ -36,9 +37,10 @@ class DecodeOptions:
         max_bytes: larger files are rejected unread. The default holds an uncompressed RGBA picture of ``max_pixels``.
         accept_truncated: give what there is of a file that ends early, where Pillow can (not WebP, AVIF or compressed
             TIFF); what is missing is grey or black.
-        scaled: decode a large JPEG at 1/2, 1/4 or 1/8 of its size (libjpeg's scaled DCT), whichever leaves both sides
-            at least ``SCALED_GAP`` times what is wanted, and resize from there. Pixels differ a little from those
-            of the whole picture: by 0.3 grey levels on average, in photographs.
+        exact: pixels to the bit as Keras has them. Otherwise a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size
+            (libjpeg's scaled DCT), whichever leaves both sides at least ``SCALED_GAP`` times what is wanted: its pixels
+            differ by 0.4 grey levels on average, in photographs. And all are resized by another library, which is off
+            by one level here and there.
     """
 
     ground: tuple[int, int, int] = (255, 255, 255)
@@ -46,7 +48,7 @@ class DecodeOptions:
     max_pixels: int = 25_000_000
     max_bytes: int = 100 * 2**20
     accept_truncated: bool = False
-    scaled: bool = False
+    exact: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +74,6 @@ With ImageNet's VGG16 and without grain, features of photographs kept a cosine o
 (0.9998 at 1/2). Patterns finer than the network can see, such as small print, kept less: 0.95 at a gap of 2, and not
 much more at one of 4."""
 
-# Pillow widens every row before it takes any away: a 1 x 25,000,000 picture would need 22 GB on its way to 224 x 224.
-# Past this size (200 MB) the rows go first, and the rounding may differ from Keras's in the last bit.
-_WIDENED_PIXELS = 50_000_000
-
 
 def decode(content: bytes, size_px: int, options: DecodeOptions = _DEFAULTS) -> DecodedImage:
     """Decode a picture and stretch it to a square.
@@ -87,12 +85,8 @@ def decode(content: bytes, size_px: int, options: DecodeOptions = _DEFAULTS) -> 
     Raises:
         DecodeError: with the reason's code; nothing else, whatever the bytes.
     """
-    picture, width_px, height_px = _picture(content, options, SCALED_GAP * size_px if options.scaled else None)
-    if picture.width < size_px and picture.height * size_px > _WIDENED_PIXELS:
-        picture = picture.resize((picture.width, size_px), Image.Resampling.BILINEAR)
-    if picture.size != (size_px, size_px):
-        picture = picture.resize((size_px, size_px), Image.Resampling.BILINEAR)
-    return DecodedImage(np.asarray(picture), width_px, height_px)
+    picture, width_px, height_px = _picture(content, options, None if options.exact else SCALED_GAP * size_px)
+    return DecodedImage(stretch(picture, size_px, options.exact), width_px, height_px)
 
 
 def thumbnail(content: bytes, max_px: int, options: DecodeOptions = _DEFAULTS) -> bytes:
