@@ -9,7 +9,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PACKAGES = ("pyspark", "openvino", "keras", "tensorflow-cpu", "numpy", "pyarrow", "pillow", "scipy", "scikit-learn")
+PACKAGES = (
+    "pyspark",
+    "openvino",
+    "keras",
+    "tensorflow-cpu",
+    "numpy",
+    "pyarrow",
+    "pillow",
+    "cykooz-resizer",
+    "scipy",
+    "scikit-learn",
+)
 # What decides how fast a network runs: the wider arithmetic, and whether bf16 and int8 are native.
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
 
@@ -22,6 +33,7 @@ def facts() -> dict[str, str]:
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": platform.platform(),
         "versions": f"Python {platform.python_version()}, " + ", ".join(installed()),
+        "BLAS": blas(),
         "git revision": revision(),
     }
 
@@ -40,6 +52,18 @@ def processor() -> tuple[str, list[str]]:
     told = {key.strip(): value.strip() for key, value in rows.items()}
     flags = set(told.get("flags", "").split())
     return told.get("model name", platform.processor()), [name for name in CPU_FEATURES if name in flags]
+
+
+def blas() -> str:
+    """NumPy's, and the kernels it chose for this CPU or was told to use (OPENBLAS_CORETYPE)."""
+    import numpy as np
+    from threadpoolctl import threadpool_info
+
+    np.dot(np.ones(1), np.ones(1))
+    found = [about for about in threadpool_info() if about["user_api"] == "blas"]
+    return ", ".join(
+        sorted({f"{about['internal_api']} {about['version']}, kernels {about.get('architecture')}" for about in found})
+    )
 
 
 def has_amx() -> bool:
