@@ -20,7 +20,8 @@ def spare_this_task() -> None:
     The JVM sends the task's function and then its rows, two small writes. TCP keeps back the second until the first is
     acknowledged (Nagle's algorithm), and Linux does not acknowledge it for 40 ms, hoping for an answer to send along.
     Asking for quick acknowledgement sends what is due. It lasts for the moment, and so may be asked of all connections
-    of the process. Linux only, and Spark 4: before it, the function has not all been sent yet when it is called.
+    of the process. Seen with Spark 4.1 to 4.3 on Linux; with 3.5 it gains nothing. Spark 4.1's Unix domain sockets are
+    as quick, but a container's folder on YARN is longer than their names may be.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -28,8 +28,8 @@ class Pace:
 
     # Of a slot, before anything was measured; low, so that the first chunk comes early and tells the speed.
     FIRST_IMAGES_PER_SECOND = 4.0
-    # Starting a task takes some 50 ms of a core, and a quick network would lose much by smaller ones; at one picture
-    # a second the first progress shows after a minute and a half.
+    # Between two tasks a core loses some 20 ms, and a quick network would lose much by smaller ones; at one picture a
+    # second the first progress shows after a minute and a half.
     FIRST_TASK_IMAGES = 96
     FEWEST_A_SLOT = 16
     TASK_SECONDS = 20.0
