@@ -37,8 +37,6 @@ COUNTS = {
     ("extract-c", "vgg16"): (16, 80),
     ("peers", "resnet50"): (200, 1_500),
     ("peers", "vgg16"): (48, 288),
-    ("notebook", "resnet50"): (48, 432),
-    ("notebook", "vgg16"): (24, 120),
     ("synapseml", "resnet50"): (100, 700),
     ("synapseml", "vgg16"): (32, 160),
 }

@@ -108,11 +108,19 @@ def against_notebook(results: Results) -> Iterator[Line]:
             elif times is None:
                 yield Line(what, wanted, verdict="not judged: noise ate the difference")
             elif precision == "auto" and not results["amx"]:
-                yield Line(what, wanted, f"{times:.2f}", "not judged: no AMX here")
+                yield Line(what, wanted, f"{times:.2f}", "not judged: no AMX here", whole_note(ours, theirs))
             else:
                 met = times >= AGAINST_NOTEBOOK[precision]
-                why = "" if met else explain_steady(ours, results["cores"])
-                yield Line(what, wanted, f"{times:.2f}", verdict_of(met), why)
+                notes = [whole_note(ours, theirs), "" if met else explain_steady(ours, results["cores"])]
+                yield Line(what, wanted, f"{times:.2f}", verdict_of(met), "; ".join(note for note in notes if note))
+
+
+def whole_note(ours: Entry, theirs: Entry) -> str:
+    """Times as fast from start to end, which has the networks that the other builds again and again."""
+    mine, other = summarise(ours).whole, summarise(theirs).whole
+    if mine is None or other is None or ours["many"] != theirs["many"]:
+        return ""
+    return f"{other.median / mine.median:.2f} on {ours['many']:,} from start to end"
 
 
 def against_peers(results: Results) -> Iterator[Line]:

@@ -16,14 +16,14 @@ class Eigen:
     values first and some vectors afterwards reduces the matrix twice. The four routines are those of ``dsyevr``.
 
     Args:
-        matrix: float64 (n, n), symmetric; it is overwritten.
+        matrix: float64 (n, n), of which the diagonal and what is right of it are read; it is overwritten.
     """
 
     def __init__(self, matrix: Matrix) -> None:
         self._lapack = _lapack()
         n = len(matrix)
         work = int(self._lapack.dsytrd_lwork(n, lower=1)[0])
-        # A symmetric matrix is its own transpose, which LAPACK takes as it is.
+        # What is above the diagonal is below it in the transpose, which LAPACK takes without a copy.
         self._reflectors, self._diagonal, self._beside, self._tau, _ = self._lapack.dsytrd(
             matrix.T, lwork=work, lower=1, overwrite_a=1
         )

@@ -23,12 +23,18 @@ class Moments:
     Attributes:
         count: rows.
         mean: float64 (width,).
-        scatter: float64 (width, width), the sum over rows of (x - mean)(x - mean)'.
+        upper: float64 (width, width), the sum over rows of (x - mean)(x - mean)' from its diagonal to the right; what is
+            left of that is undefined.
     """
 
     count: int
     mean: Matrix
-    scatter: Matrix
+    upper: Matrix
+
+    @property
+    def scatter(self) -> Matrix:
+        """The whole of that symmetric sum, a copy."""
+        return np.triu(self.upper) + np.triu(self.upper, 1).T
 
     @classmethod
     def of(cls, rows: Rows) -> Moments:
@@ -53,7 +59,7 @@ class Moments:
         width = len(self.mean)
         triangle = np.empty(width * (width + 1) // 2)
         for row, place in _triangle(width):
-            triangle[place] = self.scatter[row, row:]
+            triangle[place] = self.upper[row, row:]
         np.savez(sink, count=self.count, mean=self.mean, triangle=triangle, about=about)
         return sink.getvalue()
 
@@ -62,11 +68,10 @@ class Moments:
         """The inverse of ``to_bytes``."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             mean, triangle = arrays["mean"], arrays["triangle"]
-            scatter = np.empty((len(mean), len(mean)))
+            upper = np.zeros((len(mean), len(mean)))
             for row, place in _triangle(len(mean)):
-                scatter[row, row:] = triangle[place]
-            _mirror(scatter)
-            return cls(int(arrays["count"]), mean, scatter)
+                upper[row, row:] = triangle[place]
+            return cls(int(arrays["count"]), mean, upper)
 
 
 class MomentsSum(CentredSum):
@@ -74,14 +79,13 @@ class MomentsSum(CentredSum):
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
-        # Only the diagonal and what is right of it until it is done.
-        self._scatter: Matrix = np.zeros((width, width))
+        self._upper: Matrix = np.zeros((width, width))
 
     @classmethod
     def continuing(cls, known: Moments) -> MomentsSum:
         """A sum that has those moments already; it takes their matrix over."""
         total = cls(0)
-        total.count, total.mean, total._scatter = known.count, known.mean.copy(), known.scatter
+        total.count, total.mean, total._upper = known.count, known.mean.copy(), known.upper
         return total
 
     def merge(self, other: Moments) -> None:
@@ -89,21 +93,20 @@ class MomentsSum(CentredSum):
         if not other.count:
             return
         for panel in self._panels():
-            self._scatter[: panel.stop, panel] += other.scatter[: panel.stop, panel]
+            self._upper[: panel.stop, panel] += other.upper[: panel.stop, panel]
         self._add_product(self._move(other.count, other.mean)[None])
 
     def result(self) -> Moments:
         """The moments; they hold this sum's own matrix, so add nothing more."""
-        _mirror(self._scatter)
-        return Moments(self.count, self.mean, self._scatter)
+        return Moments(self.count, self.mean, self._upper)
 
     def _add_product(self, block: Rows) -> None:
         for panel in self._panels():
             right = block[:, panel]
             # The product of an array with itself is one of BLAS's symmetric ones, at half the work.
-            self._scatter[panel, panel] += right.T @ right
+            self._upper[panel, panel] += right.T @ right
             if panel.start:
-                self._scatter[: panel.start, panel] += block[:, : panel.start].T @ right
+                self._upper[: panel.start, panel] += block[:, : panel.start].T @ right
 
     def _panels(self) -> Iterator[slice]:
         width = len(self.mean)
@@ -116,12 +119,3 @@ def _triangle(width: int) -> Iterator[tuple[int, slice]]:
     for row in range(width):
         yield row, slice(start, start + width - row)
         start += width - row
-
-
-def _mirror(matrix: Matrix) -> None:
-    """Copy what is above the diagonal to below it, in place."""
-    for start in range(0, len(matrix), PANEL):
-        end = min(start + PANEL, len(matrix))
-        matrix[start:end, :start] = matrix[:start, start:end].T
-        corner = matrix[start:end, start:end]
-        corner[:] = np.triu(corner) + np.triu(corner, 1).T

@@ -76,16 +76,16 @@ def fit(moments: Moments, variance: float, components: int | None = None) -> Pro
     """Principal components of centred, unscaled rows.
 
     Args:
-        moments: of all rows; their scatter matrix is overwritten.
+        moments: of all rows; their matrix is overwritten.
         variance: share to reach with the fewest components, in (0, 1].
         components: or exactly this many.
 
     Raises:
         TrainingError: too few rows, all of them alike, or more components asked for than there are.
     """
-    total = float(np.trace(moments.scatter)) / max(1, moments.count - 1)
+    total = float(np.trace(moments.upper)) / max(1, moments.count - 1)
     available = check_rows(moments.count, len(moments.mean), total, components)
-    eigen = Eigen(moments.scatter)
+    eigen = Eigen(moments.upper)
     # Rounding can leave tiny negative values where there is no variance left.
     explained = np.clip(eigen.values()[:available], 0.0, None) / (moments.count - 1)
     kept = components or fewest_components(explained, variance)

@@ -120,6 +120,9 @@ def test_targets_are_judged(bench: dict[str, ModuleType]) -> None:
         "4.80",
         "not judged: no AMX here",
     )
+    assert bench["targets"].whole_note(ours[0], slow) == ""
+    as_many = entry("Notebook-style", "float32", row(10, 45))
+    assert bench["targets"].whole_note(ours[0], as_many) == "3.00 on 5,000 from start to end"
     assert verdicts["times the speed of Quick on (a), resnet50, auto"] == ("1.60", "met")
     assert verdicts["times the speed of Quick on (a), resnet50, float32"] == ("0.80", "not met")
     assert verdicts["times the speed of Wrong on (a), resnet50, float32"][1].startswith("counts for nothing")
