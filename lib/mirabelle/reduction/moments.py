@@ -23,8 +23,8 @@ class Moments:
     Attributes:
         count: rows.
         mean: float64 (width,).
-        upper: float64 (width, width), the sum over rows of (x - mean)(x - mean)' from its diagonal to the right; what is
-            left of that is undefined.
+        upper: float64 (width, width), the sum over rows of (x - mean)(x - mean)' from its diagonal to the right; what
+            is left of that is undefined.
     """
 
     count: int
