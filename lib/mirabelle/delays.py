@@ -21,7 +21,7 @@ def spare_this_task() -> None:
     acknowledged (Nagle's algorithm), and Linux does not acknowledge it for 40 ms, hoping for an answer to send along.
     Asking for quick acknowledgement sends what is due. It lasts for the moment, and so may be asked of all connections
     of the process. Seen with Spark 4.1 to 4.3 on Linux; with 3.5 it gains nothing. Spark 4.1's Unix domain sockets are
-    as quick, but a container's folder on YARN is longer than their names may be.
+    as quick, but the folder of a container on YARN can be too long for their names.
     """
     if not sys.platform.startswith("linux"):
         return

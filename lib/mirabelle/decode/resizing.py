@@ -26,8 +26,8 @@ def stretch(picture: Image.Image, size_px: int, exact: bool) -> NDArray[np.uint8
         picture: of mode RGB.
         size_px: side of the square.
         exact: as Pillow, and so Keras, rounds. Otherwise values may be off by one, for the crate fast_image_resize does
-            the same with shorter integers, many at once: five times faster from 100 to 224 px, and the same bits on
-            every machine that has it.
+            the same with shorter integers, many at once: five times faster from 100 to 224 px, and the same bits with
+            AVX2, SSE4 or neither.
 
     Returns:
         uint8 (size_px, size_px, 3), C-contiguous, read-only.
