@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from mirabelle.decode import DecodeOptions
-from mirabelle.embedding import NORMALISATIONS, Embedding
-from mirabelle.networks import Network
+from mirabelle.network.embedding import NORMALISATIONS, Embedding
+from mirabelle.network.preparing import Network
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"

@@ -10,16 +10,16 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from mirabelle.comparison import STATUS, compare
-from mirabelle.current import listing_of
 from mirabelle.decode import DecodeOptions
-from mirabelle.features import FeatureTable
 from mirabelle.listing import list_images
-from mirabelle.networks import Network
-from mirabelle.stages.embed import spec_of
+from mirabelle.network.preparing import Network
+from mirabelle.spark.embed import spec_of
 from mirabelle.storage import DiskStore
-from mirabelle.tasks import run_task
-from mirabelle.worker import Embedder
+from mirabelle.table.current_view import listing_of
+from mirabelle.table.difference import STATUS, compare
+from mirabelle.table.features import FeatureTable
+from mirabelle.worker.embed import run_task
+from mirabelle.worker.embedder import Embedder
 
 STORE = DiskStore()
 LAYOUT = "{split}/{label}/{name}"

@@ -147,8 +147,8 @@ def verify(
     deep: Annotated[bool, typer.Option("--deep", help="Read every value of the features, too.")] = False,
 ) -> None:
     """Check that an output's manifests, rows, rejects and markers agree; exit code 1 where they do not."""
+    from mirabelle.config.stores import store_of
     from mirabelle.storage import absolute
-    from mirabelle.stores import store_of
     from mirabelle.verification import verify as verify_output
 
     loaded = _load(config, ["images.root=.", *(set_ or []), *([f"output={output}"] if output else [])])
@@ -177,7 +177,7 @@ def inspect(
 ) -> None:
     """Show an output's runs, counts, schema, lineage and some rows; or a network's layers and parameters."""
     from mirabelle import inspection
-    from mirabelle.backbones import REGISTRY
+    from mirabelle.network.backbones import REGISTRY
 
     if backbones:
         typer.echo(inspection.list_backbones())
@@ -255,10 +255,9 @@ def _with_full(set_: list[str] | None, full: bool) -> list[str]:
 
 
 def _load(config: str | None, settings: list[str]):  # type: ignore[no-untyped-def]  # pydantic stays unimported here
-    from mirabelle.config import load
-    from mirabelle.stores import read_text_file
+    from mirabelle.config.stores import load_config
 
-    return load(config, settings, content=read_text_file(config) if config else None)
+    return load_config(config, settings)
 
 
 def _execute(

@@ -28,7 +28,7 @@ from typing import ClassVar
 
 
 class MirabelleError(Exception):
-    """Root of the tree."""
+    """Root of the tree: all that Mirabelle raises on purpose, with the exit code that the command ends with."""
 
     exit_code: ClassVar[int] = 1
 

@@ -14,13 +14,14 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 from rich.text import Text
 
-from mirabelle import backbones, networks, schema, weights
+from mirabelle import schema
 from mirabelle.config import Config, keys
-from mirabelle.embedding import Embedding
 from mirabelle.errors import OutputError
-from mirabelle.features import FeatureTable
-from mirabelle.runlog import PACKAGES, installed, read_manifests
+from mirabelle.network import backbones, preparing, weights
+from mirabelle.network.embedding import Embedding
 from mirabelle.storage import Store, absolute, open_store
+from mirabelle.table.features import FeatureTable
+from mirabelle.table.runlog import PACKAGES, installed, read_manifests
 
 TEXT_WIDTH = 118
 ROWS_SHOWN = 5
@@ -87,12 +88,12 @@ def fetch_weights(config: Config) -> str:
     Raises:
         WeightsError: they cannot be had.
     """
-    network = networks.prepare(config, "float32")
+    network = preparing.prepare_network(config, "float32")
     embedding = network.embedding
     row = backbones.find(embedding.backbone)
-    kept = weights.cached_imagenet(row, networks.cache_folder(config))
+    kept = weights.cached_imagenet(row, preparing.cache_folder(config))
     lines = [
-        f"{embedding.backbone}: weights {embedding.weights}, ready in {networks.cache_folder(config)}",
+        f"{embedding.backbone}: weights {embedding.weights}, ready in {preparing.cache_folder(config)}",
         f"sha256 of the tensors down to {embedding.layer}: {embedding.weights_digest}",
         f"licence: {row.licence}" if embedding.weights == "imagenet" else "",
         f"kept as {kept}" if embedding.weights == "imagenet" and kept.is_file() else "",
@@ -106,9 +107,9 @@ def diagnose(config: Config) -> str:
     Raises:
         UserError: the first thing that would stop a run.
     """
-    from mirabelle.jvm import check_java
-    from mirabelle.session import open_session
-    from mirabelle.stages.preflight import run_preflight
+    from mirabelle.spark.jvm import check_java
+    from mirabelle.spark.preflight import run_preflight
+    from mirabelle.spark.session import open_session
 
     lines = [f"java: {check_java()}"]
     lines += [f"{name}: {version}" for name, version in installed(PACKAGES).items()]
@@ -124,7 +125,7 @@ def diagnose(config: Config) -> str:
         f"{preflight.slots} tasks at once, {preflight.threads} engine thread each, precision {preflight.precision}"
     )
     lines += [f"warning: {warning}" for warning in preflight.warnings]
-    ready = networks.is_cached(config, preflight.precision)
+    ready = preparing.is_cached(config, preflight.precision)
     state = "converted and in the cache" if ready else "to be built at the first run"
     lines.append(f"{config.backbone.name} ({config.backbone.weights}): {state}")
     return "\n".join([*lines, "all that a run needs is there"])

@@ -65,15 +65,15 @@ def export_network(bench: Bench, backbone: str) -> None:
 
 def convert(backbone: str, weights: str, cache: Path, target: Path) -> None:
     """Write the converted network's files into ``target``, by way of the cache."""
-    from mirabelle import networks
     from mirabelle.config import load
+    from mirabelle.network import preparing
 
     settings = [f"cache={cache}", f"backbone.name={backbone}", f"backbone.weights={weights}"]
     config = load(None, ["images.root=.", "output=.", *settings], {})
     # With what a peer made of other weights.
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for name, content in networks.prepare(config, "float32").files.items():
+    for name, content in preparing.prepare_network(config, "float32").files.items():
         (target / name).write_bytes(content)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mirabelle.tasks import parquet_bytes
+from mirabelle.worker.embed import parquet_bytes
 
 # One stream from a bucket to a worker in the same region.
 STREAM_BYTES_PER_SECOND = 80_000_000

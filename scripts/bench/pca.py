@@ -30,7 +30,7 @@ from pca_table import fit_ours, page, session, write_table
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from mirabelle.features import FeatureTable
+    from mirabelle.table.features import FeatureTable
 
 READ_ROWS = 90_000
 
@@ -174,8 +174,8 @@ def read_matrix(found: FeatureTable) -> npt.NDArray[np.float32]:
 
 def batches(found: FeatureTable) -> Iterator[Any]:
     """The table as one task reads it."""
-    from mirabelle.reducing import FilePart, Reading, read_parts
     from mirabelle.storage import DiskStore
+    from mirabelle.worker.reduce import FilePart, Reading, read_parts
 
     (chunk,) = found.chunks()
     parts = [FilePart(path, 0, 1, False) for path in found.files("features", chunk)]

@@ -22,7 +22,7 @@ from targets import reduction
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from mirabelle.features import FeatureTable
+    from mirabelle.table.features import FeatureTable
 
 FILE_BYTES = 20 * 2**20
 VARIANCE = 0.8
@@ -45,11 +45,11 @@ def write_table(output: str, rows: int, columns: int) -> FeatureTable:
     import pyarrow as pa
 
     from mirabelle import schema
-    from mirabelle.chunks import Chunk
-    from mirabelle.embedding import Embedding
-    from mirabelle.features import FeatureTable
+    from mirabelle.network.embedding import Embedding
     from mirabelle.storage import DiskStore
-    from mirabelle.tasks import parquet_bytes
+    from mirabelle.table.chunks import Chunk
+    from mirabelle.table.features import FeatureTable
+    from mirabelle.worker.embed import parquet_bytes
 
     store = DiskStore()
     about = Embedding("resnet50", "random:0", "0" * 64, 224, "made-up", "avg", "v1", "float32", columns)
@@ -81,7 +81,7 @@ def write_table(output: str, rows: int, columns: int) -> FeatureTable:
 @contextmanager
 def session() -> Iterator[SparkSession]:
     """A warm session, set up as a job's is: its workers have been started and have imported what they need."""
-    from mirabelle.session import open_session
+    from mirabelle.spark.session import open_session
 
     settings = {"spark.master": f"local[{os.cpu_count()}]", "spark.ui.enabled": "false"}
     with open_session(settings) as spark, tempfile.TemporaryDirectory(prefix="mirabelle-bench-") as folder:
@@ -93,13 +93,13 @@ def session() -> Iterator[SparkSession]:
 def fit_ours(spark: SparkSession, found: FeatureTable) -> Any:
     """The whole fit, from a committed table to a Spark ML model; returns our projection, or an approximation."""
     from mirabelle.pipeline.reduce import WIDEST_EXACT
-    from mirabelle.reducing import Reading
     from mirabelle.reduction import fit
-    from mirabelle.selection import select_rows
-    from mirabelle.session import slots
-    from mirabelle.stages.gather import approximate, gather_moments
-    from mirabelle.stages.pca import to_pipeline
+    from mirabelle.spark.pca_model import to_pipeline
+    from mirabelle.spark.reduce import approximate, gather_moments
+    from mirabelle.spark.session import slots
     from mirabelle.storage import DiskStore
+    from mirabelle.table.selection import select_rows
+    from mirabelle.worker.reduce import Reading
 
     width = found.embedding.width
     with tempfile.TemporaryDirectory(prefix="mirabelle-bench-") as scratch:

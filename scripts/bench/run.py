@@ -107,7 +107,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def open_session(options: argparse.Namespace, work: Path) -> parts.Session:
     """All that the parts share. Raises ValueError for options that make no sense."""
-    from mirabelle.engines import native_precisions
+    from mirabelle.network.engines import native_precisions
 
     work.mkdir(parents=True, exist_ok=True)
     networks = ["resnet50"] if options.short else options.networks.split(",")

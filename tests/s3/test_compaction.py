@@ -12,14 +12,14 @@ from conftest import break_some, draw
 from histories import History
 from mirabelle import schema
 from mirabelle.cli import main
-from mirabelle.compaction import Plan, commit, labels_of, make_plan, stage_plans
-from mirabelle.current import newest_listing
-from mirabelle.features import FeatureTable
-from mirabelle.merging import run_merge
-from mirabelle.networks import Network
-from mirabelle.runlog import read_manifests
+from mirabelle.network.preparing import Network
 from mirabelle.storage import Store, open_store
+from mirabelle.table.compaction import Plan, commit, labels_of, make_plan, stage_plans
+from mirabelle.table.current_view import newest_listing
+from mirabelle.table.features import FeatureTable
+from mirabelle.table.runlog import read_manifests
 from mirabelle.verification import verify
+from mirabelle.worker.compact import run_merge
 
 RUN = "20200102T000000.000000Z-00ff"
 

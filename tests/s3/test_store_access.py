@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from mirabelle.errors import ConfigError, ListingError, OutputError
-from mirabelle.lease import hold
 from mirabelle.storage import S3Options
 from mirabelle.storage.s3 import S3Store
+from mirabelle.table.lease import hold
 from s3.conftest import Server, put
 from s3.faults import FaultProxy
 

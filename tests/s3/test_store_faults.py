@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mirabelle.errors import FetchError, ListingError, OutputError, RunFailed
-from mirabelle.lease import FILE, hold, holder
 from mirabelle.storage import S3Options
 from mirabelle.storage.s3 import MANY_DENIALS, S3Store
+from mirabelle.table.lease import FILE, hold, holder
 from s3.conftest import THREADS, Server, put
 from s3.faults import ERRORS, KINDS, FaultProxy
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from mirabelle.config import Config, load
+from mirabelle.config.stores import with_local_weights
 from mirabelle.errors import WeightsError
-from mirabelle.stores import with_local_weights
-from mirabelle.weights import parse
+from mirabelle.network.weights import parse
 from s3.conftest import Server, put
 
 

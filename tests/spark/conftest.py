@@ -10,8 +10,8 @@ from conftest import SMALL
 from mirabelle.config import load
 from mirabelle.console import Console
 from mirabelle.pipeline import Job, execute
-from mirabelle.pipeline.job import STAGES
-from mirabelle.session import open_session
+from mirabelle.pipeline.running import STAGES
+from mirabelle.spark.session import open_session
 
 SETTINGS = {
     "spark.master": "local[2]",

@@ -22,20 +22,20 @@ from histories import STORE, History
 from mirabelle.cli import main
 from mirabelle.config import load
 from mirabelle.console import Console
-from mirabelle.current import current_rejects, fetch_listing, newest_listing
 from mirabelle.errors import OutputError, RunFailed
-from mirabelle.features import FeatureTable
-from mirabelle.lease import hold
-from mirabelle.networks import Network
+from mirabelle.network.preparing import Network
 from mirabelle.pipeline import Job
 from mirabelle.pipeline.compact import NOTHING, compact, compact_tables, plan_tables
-from mirabelle.reducing import Reading
-from mirabelle.runlog import RunLog, read_manifests
-from mirabelle.selection import select_rows
-from mirabelle.stages.gather import gather_moments
-from mirabelle.stages.read import current_features
+from mirabelle.spark.read import current_features
+from mirabelle.spark.reduce import gather_moments
 from mirabelle.storage import DiskStore, S3Options, Store
+from mirabelle.table.current_view import current_rejects, fetch_listing, newest_listing
+from mirabelle.table.features import FeatureTable
+from mirabelle.table.lease import hold
+from mirabelle.table.runlog import RunLog, read_manifests
+from mirabelle.table.selection import select_rows
 from mirabelle.verification import verify
+from mirabelle.worker.reduce import Reading
 
 QUIET = Console(quiet=True)
 

@@ -13,9 +13,9 @@ from pyspark.sql import functions as F
 
 from conftest import break_some, mean_colour
 from mirabelle.listing import list_images
-from mirabelle.networks import Network
-from mirabelle.planning import plan_tasks
-from mirabelle.stages.embed import embed, embed_chunk, make_run_task, plan_chunk, spec_of
+from mirabelle.network.preparing import Network
+from mirabelle.spark.embed import embed, embed_chunk, make_run_task, plan_chunk, spec_of
+from mirabelle.spark.planning import plan_tasks
 from mirabelle.storage import DiskStore
 
 
@@ -124,12 +124,12 @@ def look_into_workers(spark: SparkSession) -> dict[int, tuple[int, set[str]]]:
 
         import pyarrow as pa
 
-        from mirabelle import worker
+        from mirabelle.worker.embedder import _EMBEDDERS
 
         for _ in batches:
             time.sleep(0.3)  # long enough that both workers take a share
             loaded = {name.partition(".")[0] for name in sys.modules} | {n for n in sys.modules if "mirabelle." in n}
-            embedder = max((e.serial for e in worker._EMBEDDERS.values()), default=0)
+            embedder = max((e.serial for e in _EMBEDDERS.values()), default=0)
             yield pa.RecordBatch.from_pydict(
                 {"pid": [os.getpid()], "embedder": [embedder], "loaded": [",".join(sorted(loaded))]}
             )
@@ -153,5 +153,6 @@ def test_a_worker_imports_neither_keras_nor_anything_that_downloads(chunk: Chunk
     chunk.run()
     for _, loaded in look_into_workers(chunk.spark).values():
         driver_only = {"keras", "tensorflow", "pip", "requests", "pydantic", "typer", "sklearn", "altair"}
-        driver_only |= {"mirabelle.weights", "mirabelle.backbones", "mirabelle.networks", "mirabelle.config"}
+        driver_only |= {f"mirabelle.network.{name}" for name in ("weights", "backbones", "preparing")}
+        driver_only |= {"mirabelle.config", "mirabelle.pipeline", "mirabelle.table"}
         assert loaded & driver_only == set()

@@ -11,11 +11,12 @@ import yaml
 from pyspark.sql import SparkSession
 
 from conftest import break_some
-from mirabelle import backbones, inspection, networks, weights
+from mirabelle import inspection
 from mirabelle.cli import main
 from mirabelle.config import Config, load
 from mirabelle.console import Console
 from mirabelle.errors import UserError
+from mirabelle.network import backbones, preparing, weights
 from mirabelle.pipeline import Job
 from mirabelle.pipeline.preview import dry_run
 
@@ -126,7 +127,7 @@ def test_random_weights_are_made_ready_in_the_cache(tmp_path: Path, capsys: pyte
         f"mobilenet: weights random:0, ready in {tmp_path}",
         f"sha256 of the tensors down to conv_pw_13_relu: {digest}",
     ]
-    assert networks.is_cached(configured(tmp_path, "backbone.weights=random:0"), "float32")
+    assert preparing.is_cached(configured(tmp_path, "backbone.weights=random:0"), "float32")
 
 
 def test_imagenet_weights_are_told_with_their_licence_and_place(tmp_path: Path) -> None:

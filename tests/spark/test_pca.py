@@ -15,13 +15,13 @@ from pyspark.sql import functions as F
 
 from conftest import draw
 from histories import STORE, History
-from mirabelle.networks import Network
+from mirabelle.network.preparing import Network
 from mirabelle.pipeline import Job
 from mirabelle.pipeline import reduce as stage
-from mirabelle.reducing import Reading
 from mirabelle.reduction import Moments, Projection, fit
-from mirabelle.selection import Coverage, Selection, select_rows
-from mirabelle.stages.gather import FAN_IN, approximate, gather_moments
+from mirabelle.spark.reduce import FAN_IN, approximate, gather_moments
+from mirabelle.table.selection import Coverage, Selection, select_rows
+from mirabelle.worker.reduce import Reading
 
 Run = Callable[..., Job]
 
@@ -124,7 +124,7 @@ def test_wide_features_are_sketched(pipeline: Run, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_sketch_that_does_not_reach_the_share_says_so(pipeline: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mirabelle.stages import gather
+    from mirabelle.spark import gather
 
     monkeypatch.setattr(stage, "WIDEST_EXACT", 1000)
     monkeypatch.setattr(gather, "BASIS_BYTES", 8 * 1024 * 3)
@@ -172,7 +172,7 @@ def test_a_sketch_grows_to_what_is_asked(history: History, tmp_path: Path, spark
     import pyarrow as pa
 
     from mirabelle.schema import features_schema
-    from mirabelle.tasks import parquet_bytes
+    from mirabelle.worker.embed import parquet_bytes
 
     random = np.random.default_rng(0)
     strong = random.normal(size=(900, 400)) * np.geomspace(3, 0.5, 400) @ random.normal(size=(400, 1200)) / 20

@@ -16,14 +16,14 @@ from pyspark.sql import functions as F
 from sklearn.decomposition import PCA
 
 from conftest import REPOSITORY, break_some, draw, read_manifest
-from mirabelle import networks
 from mirabelle.errors import BarNotMet, ConfigError, OutputError, RunFailed, TrainingError
-from mirabelle.features import FeatureTable
+from mirabelle.network import preparing
 from mirabelle.pipeline import Job
 from mirabelle.reduction import Projection
-from mirabelle.stages.embed import spec_of
-from mirabelle.stages.read import read_features
-from mirabelle.worker import Embedder, Tally
+from mirabelle.spark.embed import spec_of
+from mirabelle.spark.read import read_features
+from mirabelle.table.features import FeatureTable
+from mirabelle.worker.embedder import Embedder, Tally
 
 Run = Callable[..., Job]
 
@@ -114,7 +114,7 @@ def test_training_and_serving_agree(pipeline: Run, spark: SparkSession) -> None:
     """A picture embedded, reduced and classified by itself, without Spark where it can be, equals its row."""
     job = pipeline("reduce.components=5")
     run = job.runlog.run_id
-    network = networks.prepare(job.config, job.embedding().precision)
+    network = preparing.prepare_network(job.config, job.embedding().precision)
     embedder = Embedder(spec_of(network), network.files)
     features = pd.read_parquet(job.table().folder("features")).set_index("path")["features"]
     reduced = pd.read_parquet(f"{job.output}/pca/{run}/reduced").set_index("path")["reduced"]
@@ -276,7 +276,7 @@ def test_no_secret_is_written_anywhere(pipeline: Run, capfd: pytest.CaptureFixtu
 
 
 def test_a_chunk_that_does_not_add_up_stops_the_run(pipeline: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mirabelle.stages import embed
+    from mirabelle.spark import embed
 
     whole = embed.embed_chunk
     monkeypatch.setattr(embed, "embed_chunk", lambda *arguments: whole(*arguments)[1:])

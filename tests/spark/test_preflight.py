@@ -17,11 +17,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from mirabelle.config import Config, load
-from mirabelle.engines import native_precisions
 from mirabelle.errors import ConfigError, PreflightError
-from mirabelle.probe import probe
-from mirabelle.session import NEEDED, open_session, slots, task_cpus
-from mirabelle.stages.preflight import Worker, _explain, run_preflight, settle
+from mirabelle.network.engines import native_precisions
+from mirabelle.spark.preflight import Worker, _explain, run_preflight, settle
+from mirabelle.spark.session import NEEDED, open_session, slots, task_cpus
+from mirabelle.worker.probe import probe
 
 COMMAND = Path(sys.executable).parent / "mirabelle"
 
@@ -68,7 +68,7 @@ import json
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from mirabelle.errors import PreflightError
-from mirabelle.session import open_session, slots, task_cpus
+from mirabelle.spark.session import open_session, slots, task_cpus
 
 def facts(session):
     conf = session.sparkContext.getConf()
@@ -317,7 +317,9 @@ def test_a_python_that_is_not_there_is_named(
 
 def probed(prelude: str, engine: str = "openvino") -> dict[str, Any]:
     """What ``probe`` tells in a process of its own."""
-    code = f"import json, sys\n{prelude}\nfrom mirabelle.probe import probe\nprint(json.dumps(probe({engine!r})))"
+    code = (
+        f"import json, sys\n{prelude}\nfrom mirabelle.worker.probe import probe\nprint(json.dumps(probe({engine!r})))"
+    )
     return json.loads(in_a_process(code))
 
 

@@ -50,7 +50,7 @@ def test_workers_import_from_the_package_that_was_sent(wheel: Path, tmp_path: Pa
     """Not from an installation beside it: so a cluster needs no mirabelle of its own."""
     script = tmp_path / "where.py"
     script.write_text("""
-from mirabelle.session import open_session
+from mirabelle.spark.session import open_session
 
 def where(batches):
     import pyarrow as pa

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from mirabelle import backbones, inspection
+from mirabelle import inspection
 from mirabelle.config import Config, load
-from mirabelle.embedding import NORMALISATIONS
 from mirabelle.errors import ConfigError, OutputError
-from mirabelle.runlog import RunLog
+from mirabelle.network import backbones
+from mirabelle.network.embedding import NORMALISATIONS
 from mirabelle.storage import DiskStore
+from mirabelle.table.runlog import RunLog
 
 NEEDED = ["images.root=pictures", "output=out"]
 

@@ -1,4 +1,7 @@
-"""The configuration: ``models`` has every key, ``loading`` puts a run's own together."""
+"""The configuration: ``models`` has every key, ``loading`` puts a run's own together, ``stores`` opens what it names.
+
+Runs on the driver alone. May touch the environment, the one YAML file it is given and, through ``stores``, the stores.
+"""
 
 from mirabelle.config.loading import load
 from mirabelle.config.models import Classify, Config, is_secret, keys

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mirabelle.config import Config
+from mirabelle.config.loading import load
+from mirabelle.config.models import Config
 from mirabelle.errors import ConfigError, FetchError, WeightsError
 from mirabelle.storage import DiskStore, S3Options, Store, absolute, is_s3, open_store
 
@@ -30,18 +32,29 @@ def resolved_options(config: Config) -> S3Options:
     return open_store("s3://", options).resolved() if any(map(is_s3, named)) else options
 
 
-def read_text_file(uri: str) -> bytes | None:
-    """Content of a small file in a bucket, reached as AWS's environment and files say; None where it is on a disk.
+def load_config(
+    file: str | Path | None = None,
+    settings: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Config:
+    """Put a configuration together and validate it: the file, over it the environment, over it the settings.
+
+    Args:
+        file: YAML, on a disk or ``s3://``, reached as AWS's environment and files say; None: defaults alone.
+        settings: ``key=value`` strings, the values in YAML (``reduce.components=19``), as ``--set`` takes them.
+        environment: variables that start with ``MIRABELLE_``; None: the process's own.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: the file cannot be read, or with every mistake that was found.
     """
+    uri = str(file)
     if not is_s3(uri):
-        return None
+        return load(file, settings, environment)
     try:
-        return open_store(uri).read(uri, 2**20)
+        content = open_store(uri).read(uri, 2**20)
     except FetchError as error:
         raise ConfigError(f"cannot read the configuration {uri}: {error}; give another with --config") from error
+    return load(file, settings, environment, content)
 
 
 def with_local_weights(config: Config, cache: Path) -> Config:

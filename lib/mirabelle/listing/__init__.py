@@ -1,4 +1,6 @@
-"""What images there are, and what their paths or a table tell of them. [Store, scratch folder; driver only]
+"""What images there are, and what their paths or a table tell of them.
+
+Runs on the driver alone. May touch a ``Store``, and a scratch folder that DuckDB works in.
 
 ``walking`` lists a folder or a prefix, ``manifest`` reads what somebody else listed, ``layout`` reads labels out of
 paths, ``labels`` takes them from a table. All of them go row by row or batch by batch: a listing is a file, and none of

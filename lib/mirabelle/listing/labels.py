@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirabelle import schema
-from mirabelle.database import column, open_database, quoted
 from mirabelle.errors import FetchError, ListingError
 from mirabelle.listing.rows import Listing, finish_listing, new_file
 from mirabelle.storage import Store
+from mirabelle.storage.database import column, open_database, quoted
 
 TABLE_KEYS = ("path", "file_name", "filename", "file", "image", "name")
 MAX_TABLE_BYTES = 2**34

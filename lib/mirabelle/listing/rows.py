@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirabelle import schema
-from mirabelle.database import copy_to, open_database, quoted
 from mirabelle.errors import ListingError
+from mirabelle.storage.database import copy_to, open_database, quoted
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mirabelle.embedding import EngineName, Normalisation, Precision
+from mirabelle.network.embedding import EngineName, Normalisation, Precision
 
 if TYPE_CHECKING:
     import keras

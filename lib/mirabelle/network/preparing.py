@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from mirabelle import backbones, weights
 from mirabelle.config import Config
 from mirabelle.decode import PREPROCESSING_VERSION, DecodeOptions
-from mirabelle.embedding import NORMALISATIONS, Embedding, EngineName, Normalisation, Precision
-from mirabelle.engines import CONVERSION_VERSION, Files, convert, native_precisions
 from mirabelle.errors import OutputError, PreflightError
+from mirabelle.network import backbones, weights
+from mirabelle.network.embedding import NORMALISATIONS, Embedding, EngineName, Normalisation, Precision
+from mirabelle.network.engines import CONVERSION_VERSION, Files, convert, native_precisions
 
 FACTS = "network.json"
 
@@ -59,17 +59,22 @@ def decode_options(config: Config, precision: Precision = "float32") -> DecodeOp
     return DecodeOptions(**{**dict(config.decode), "exact": exact})
 
 
-def prepare(config: Config, precision: Precision) -> Network:
+def prepare_network(config: Config, precision: Precision | Literal["auto"] = "auto") -> Network:
     """The configured network, from the cache or made and put there.
 
     Args:
         config: its ``backbone``, ``engine``, ``decode`` and ``cache`` parts count.
-        precision: of the arithmetic; ``auto`` is settled before, by what the executors can do.
+        precision: of the arithmetic, ``float32`` or ``bf16``; ``auto``: as the configuration says, and where that
+            leaves it open, what this machine's CPU has natively.
 
     Raises:
         ConfigError, WeightsError: as ``backbones`` and ``weights`` say.
-        PreflightError: Keras is needed and is not installed.
+        PreflightError: Keras is needed and is not installed, or there is no such precision.
     """
+    if precision == "auto":
+        precision = precision_here(config)
+    elif precision not in get_args(Precision):
+        raise PreflightError(f"there is no precision {precision!r}; take auto, {' or '.join(get_args(Precision))}")
     row = backbones.find(config.backbone.name)
     key = _recipe(config, precision)
     folder = _folder(config, key)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mirabelle import backbones
-from mirabelle.backbones import Backbone
 from mirabelle.errors import ConfigError, WeightsError
+from mirabelle.network import backbones
+from mirabelle.network.backbones import Backbone
 
 if TYPE_CHECKING:
     import keras

@@ -1,5 +1,10 @@
-"""The jobs themselves, wired from the parts: what the command and the scripts in ``jobs/`` both call. Driver only."""
+"""The jobs themselves, wired from the parts: what the command and the scripts in ``jobs/`` both call.
 
-from mirabelle.pipeline.job import Job, execute
+Runs on the driver alone, and may touch all that lies below it: Spark, stores, the console. ``running`` has the order of
+the stages; ``job`` is what they share, and imports none of them.
+"""
+
+from mirabelle.pipeline.job import Job
+from mirabelle.pipeline.running import execute
 
 __all__ = ["Job", "execute"]

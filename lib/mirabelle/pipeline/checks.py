@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from mirabelle import backbones, listing, weights
+from mirabelle import listing
 from mirabelle.config import Config
 from mirabelle.errors import ConfigError, UserError
+from mirabelle.network import backbones, weights
 from mirabelle.storage import absolute, open_store
 
 
@@ -41,7 +42,7 @@ def validate(config: Config, stages: Sequence[str]) -> None:
             ) from error
 
     def check_estimator() -> None:
-        from mirabelle.stages import classify
+        from mirabelle.spark import classify
 
         classify.check_estimator(config.classify)
 

@@ -13,24 +13,25 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import Any
 
-from mirabelle import compaction, schema
-from mirabelle.compaction import Compacted, Plan, make_plan
+from mirabelle import schema
 from mirabelle.config import Config
+from mirabelle.config.stores import resolved_options, store_of
 from mirabelle.console import SECONDS_BETWEEN_LINES, Console
-from mirabelle.current import newest_listing
-from mirabelle.embedding import Embedding
 from mirabelle.errors import OutputError
-from mirabelle.features import FeatureTable
-from mirabelle.lease import hold
-from mirabelle.merging import MergeReport
-from mirabelle.networks import cache_folder
+from mirabelle.network.embedding import Embedding
+from mirabelle.network.preparing import cache_folder
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.failures import recording_failure
 from mirabelle.pipeline.job import Job
-from mirabelle.runlog import RunLog, read_manifests
-from mirabelle.session import open_session
+from mirabelle.spark.session import open_session
 from mirabelle.storage import Store, absolute
-from mirabelle.stores import resolved_options, store_of
+from mirabelle.table import compaction
+from mirabelle.table.compaction import Compacted, Plan, make_plan
+from mirabelle.table.current_view import newest_listing
+from mirabelle.table.features import FeatureTable
+from mirabelle.table.lease import hold
+from mirabelle.table.runlog import RunLog, read_manifests
+from mirabelle.worker.compact import MergeReport
 
 # Large enough that listing and opening files is nothing beside reading them, small enough to be a Spark task's share.
 TARGET_BYTES = 128 * 2**20
@@ -186,7 +187,7 @@ def _compact_table(job: Job, plan: Plan, scratch: str) -> Compacted:
 
 def _merge(job: Job, plan: Plan, staging: str) -> list[MergeReport]:
     """Run the tasks, and say now and then how far they are."""
-    from mirabelle.stages.compact import merge_files
+    from mirabelle.spark.compact import merge_files
 
     columns = schema.features_schema(compaction.labels_of(plan), plan.table.embedding.to_json())
     context = job.session.sparkContext

@@ -15,24 +15,25 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mirabelle import networks, schema
-from mirabelle.chunks import Chunk, recover
-from mirabelle.comparison import STATUS, Difference, compare
-from mirabelle.database import copy_to, open_database, quoted
-from mirabelle.embedding import Precision
-from mirabelle.features import FeatureTable
-from mirabelle.fetching import UNKNOWN_BYTES
+from mirabelle import schema
 from mirabelle.listing import Listing
+from mirabelle.network import preparing
+from mirabelle.network.embedding import Precision
 from mirabelle.pipeline.job import Job
 from mirabelle.pipeline.source import list_source
-from mirabelle.planning import Pace, plan_tasks
-from mirabelle.session import slots
+from mirabelle.spark.planning import Pace, plan_tasks
+from mirabelle.spark.session import slots
 from mirabelle.storage import join
-from mirabelle.tasks import TaskReport
+from mirabelle.storage.database import copy_to, open_database, quoted
+from mirabelle.table.chunks import Chunk, recover
+from mirabelle.table.difference import STATUS, Difference, compare
+from mirabelle.table.features import FeatureTable
+from mirabelle.worker.embed import TaskReport
+from mirabelle.worker.fetching import UNKNOWN_BYTES
 
 if TYPE_CHECKING:
-    from mirabelle.networks import Network
-    from mirabelle.stages.preflight import Preflight
+    from mirabelle.network.preparing import Network
+    from mirabelle.spark.preflight import Preflight
 
 # While one chunk's last tasks run, the next one's first keep the other cores busy.
 CHUNKS_IN_FLIGHT = 2
@@ -77,16 +78,20 @@ class Preparation:
             precision: as the preflight settled it; the cache serves two as well as one.
 
         Raises:
-            WeightsError, ConfigError: as ``networks.prepare`` says.
+            WeightsError, ConfigError: as ``preparing.prepare_network`` says.
         """
         network = self._network.result()
-        return network if network.embedding.precision == precision else networks.prepare(self._job.config, precision)
+        return (
+            network
+            if network.embedding.precision == precision
+            else preparing.prepare_network(self._job.config, precision)
+        )
 
     def _prepare_network(self) -> Network:
         # Nothing is worth preparing for images that cannot be listed.
         self.listing()
         with self._job.runlog.time("model"):
-            return networks.prepare(self._job.config, networks.precision_here(self._job.config))
+            return preparing.prepare_network(self._job.config, preparing.precision_here(self._job.config))
 
 
 def extract(job: Job, preparation: Preparation) -> Listing:
@@ -96,7 +101,7 @@ def extract(job: Job, preparation: Preparation) -> Listing:
         ListingError, PreflightError, WeightsError: before any image is read.
         RunFailed: a chunk's counts don't add up, or another run took the lease.
     """
-    from mirabelle.stages.preflight import run_preflight
+    from mirabelle.spark.preflight import run_preflight
 
     with job.runlog.time("preflight"):
         preflight = run_preflight(job.session, job.config, job.s3)
@@ -131,7 +136,7 @@ def _embed_all(
     job: Job, images: Listing, difference: Difference, table: FeatureTable, network: Network, preflight: Preflight
 ) -> tuple[list[Chunk], list[TaskReport]]:
     """Embed the listing's new and changed rows in chunks, two in flight, and commit each as it is done."""
-    from mirabelle.stages.embed import embed_chunk, spec_of
+    from mirabelle.spark.embed import embed_chunk, spec_of
 
     if not difference.to_do:
         return [], []

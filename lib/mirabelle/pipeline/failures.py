@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from mirabelle import errors as errors_module
 from mirabelle.errors import MirabelleError, OutputError, RunFailed, UserError
-from mirabelle.runlog import RunLog
+from mirabelle.table.runlog import RunLog
 
 log = logging.getLogger(__name__)
 

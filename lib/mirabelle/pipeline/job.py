@@ -1,42 +1,31 @@
-"""One invocation: its checks, its manifest, its Spark session, and its stages in order. Driver only."""
+"""What the stages of one invocation share. Driver only; imports no stage."""
 
 from __future__ import annotations
 
 import json
 import logging
-import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mirabelle import backbones, networks, weights
 from mirabelle.config import Config
 from mirabelle.console import Console
-from mirabelle.current import newest_listing
-from mirabelle.embedding import Embedding
 from mirabelle.errors import (
-    BarNotMet,
     OutputError,
-    TrainingError,
     UserError,
 )
-from mirabelle.features import FeatureTable
-from mirabelle.lease import Lease, hold
-from mirabelle.networks import cache_folder
-from mirabelle.pipeline.checks import validate
-from mirabelle.pipeline.failures import recording_failure
-from mirabelle.runlog import RunLog, read_manifests
-from mirabelle.s3a import check_s3a, remember_jars, s3a_settings
-from mirabelle.storage import S3Options, Store, absolute, is_s3, join
-from mirabelle.stores import resolved_options, store_of, with_local_weights
+from mirabelle.network import backbones, preparing, weights
+from mirabelle.network.embedding import Embedding
+from mirabelle.storage import S3Options, Store, join
+from mirabelle.table.current_view import newest_listing
+from mirabelle.table.features import FeatureTable
+from mirabelle.table.lease import Lease
+from mirabelle.table.runlog import RunLog, read_manifests
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
 
-STAGES = ("extract", "reduce", "train", "report")
 MAX_FACTS_BYTES = 2**28
 
 
@@ -142,100 +131,6 @@ class Job:
             and parts["input_px"] == (wanted.input_px or row.input_px)
             and parts["layer"] == (wanted.layer or row.layer)
             and parts["pooling"] == wanted.pooling
-            and parts["preprocessing"] == networks.preprocessing(self.config, row.normalisation, parts["precision"])
+            and parts["preprocessing"] == preparing.preprocessing(self.config, row.normalisation, parts["precision"])
             and self.config.engine.precision in ("auto", parts["precision"])
         )
-
-
-def execute(config: Config, stages: Sequence[str], command: str, console: Console, break_lease: bool = False) -> Job:
-    """Run some of ``STAGES`` and return the finished job.
-
-    Args:
-        config: validated.
-        stages: in order.
-        command: what was asked, for the manifest.
-        console: a person's view.
-        break_lease: take the output from a run that is believed dead.
-
-    Raises:
-        UserError: the user can mend it; what earlier runs made is whole.
-        BarNotMet: all stages ran, and the run failed a bar of its own.
-        RunFailed: Spark or a worker broke; what was committed stays.
-    """
-    told = config.masked()
-    config = with_local_weights(config, cache_folder(config))
-    validate(config, stages)
-    output = absolute(config.output)
-    store = store_of(config, output)
-    root = absolute(config.images.root) if config.images.root else ""
-    runlog = RunLog(store, output, command, told)
-    with (
-        tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch,
-        hold(store, output, runlog.run_id, command, break_lease) as lease,
-    ):
-        job = Job(config, store, resolved_options(config), root, output, runlog, console, lease, scratch)
-        runlog.write()
-        with recording_failure(runlog):
-            _run_stages(job, stages)
-        problems = [*job.failed_bars, *(str(error) for error in job.unmet)]
-        runlog.finish("failed" if problems else "done", "; ".join(problems) or None)
-    if job.failed_bars:
-        raise BarNotMet("; ".join(job.failed_bars), tuple(job.summary))
-    if job.unmet:
-        for name, text in job.summary:
-            console.say(f"{name}: {text}")
-        raise job.unmet[0]
-    return job
-
-
-def _run_stages(job: Job, stages: Sequence[str]) -> None:
-    from mirabelle.pipeline.extract import Preparation, extract
-    from mirabelle.pipeline.reduce import reduce
-    from mirabelle.pipeline.report import report
-    from mirabelle.pipeline.train import train
-
-    if set(stages) - {"report"}:
-        from mirabelle.session import open_session
-
-        with ExitStack() as stack:
-            preparation = stack.enter_context(Preparation(job)) if "extract" in stages else None
-            with job.runlog.time("session"):
-                settings = session_settings(job.config, job.s3, stages)
-                # Only the classifier is computed by the JVM itself.
-                coordinates = "train" not in stages
-                job.spark = stack.enter_context(open_session(settings, cache_folder(job.config), coordinates))
-            if needs_s3a(job.config, stages):
-                check_s3a(job.spark)
-                remember_jars(job.spark, cache_folder(job.config))
-            images = extract(job, preparation) if preparation else None
-            if "reduce" in stages:
-                _attempt(job, reduce, stages)
-            if "train" in stages and images is not None and not images.labels:
-                job.console.warn(
-                    "no image has a label (see images.layout and labels.table), so no classifier is trained"
-                )
-            elif "train" in stages:
-                _attempt(job, train, stages)
-    if "report" in stages:
-        report(job)
-
-
-def needs_s3a(config: Config, stages: Sequence[str]) -> bool:
-    """Whether Spark itself is to read and write a bucket; embedding is done by our own stores."""
-    return is_s3(config.output) and bool({"reduce", "train"} & set(stages))
-
-
-def session_settings(config: Config, s3: S3Options, stages: Sequence[str]) -> dict[str, object]:
-    """Spark properties: the configuration's, over those that an output in a bucket needs."""
-    return {**(s3a_settings(s3, cache_folder(config)) if needs_s3a(config, stages) else {}), **config.spark}
-
-
-def _attempt(job: Job, stage: Callable[[Job], None], stages: Sequence[str]) -> None:
-    """Run a stage; where a report comes after it, data that will not do for it stop nothing but the stage itself."""
-    try:
-        stage(job)
-    except (TrainingError, OutputError) as error:
-        if "report" not in stages:
-            raise
-        job.console.warn(str(error))
-        job.unmet.append(error)

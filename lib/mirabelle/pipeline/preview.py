@@ -5,18 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 
-from mirabelle import networks, schema
-from mirabelle.comparison import compare
+from mirabelle import schema
 from mirabelle.config import Config
+from mirabelle.config.stores import store_of, with_local_weights
 from mirabelle.console import Console
-from mirabelle.database import open_database, quoted
-from mirabelle.features import FeatureTable
-from mirabelle.networks import cache_folder
+from mirabelle.network import preparing
+from mirabelle.network.preparing import cache_folder
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.extract import describe
 from mirabelle.pipeline.source import read_listing
 from mirabelle.storage import absolute
-from mirabelle.stores import store_of, with_local_weights
+from mirabelle.storage.database import open_database, quoted
+from mirabelle.table.difference import compare
+from mirabelle.table.features import FeatureTable
 
 LABELS_SHOWN = 200
 
@@ -55,16 +56,16 @@ def _foretell_extract(config: Config, console: Console) -> None:
                 console.say(
                     f"{name}: " + ", ".join(f"{'none' if value is None else value} {n:,}" for value, n in counts)
                 )
-        precision = networks.precision_here(config)
+        precision = preparing.precision_here(config)
         output = absolute(config.output)
-        if not networks.is_cached(config, precision):
+        if not preparing.is_cached(config, precision):
             console.say(
                 f"{config.backbone.name} ({config.backbone.weights}) would be built and converted first; all images"
                 " count as new"
             )
             to_do = images.rows
         else:
-            network = networks.prepare(config, precision)
+            network = preparing.prepare_network(config, precision)
             table = FeatureTable(store_of(config, output), output, network.embedding)
             difference = compare(table, images, network.decode, scratch, config.extract.full)
             console.say(f"{network.embedding.folder}, if the workers' CPUs are like this one: {describe(difference)}")

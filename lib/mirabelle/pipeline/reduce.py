@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mirabelle import schema
-from mirabelle.chunks import STAGING
 from mirabelle.errors import ImageError, TrainingError
 from mirabelle.pipeline.job import Job
-from mirabelle.reducing import MAX_SUM_BYTES, Reading
 from mirabelle.reduction import Moments, MomentsSum, Projection, fit
-from mirabelle.selection import Coverage, FeatureFile, Selection, select_rows
-from mirabelle.session import slots
+from mirabelle.spark.session import slots
 from mirabelle.storage import join, spark_uri
+from mirabelle.table.chunks import STAGING
+from mirabelle.table.selection import Coverage, FeatureFile, Selection, select_rows
+from mirabelle.worker.reduce import MAX_SUM_BYTES, Reading
 
 MODEL = "pca.npz"
 MOMENTS = "moments.npz"
@@ -53,7 +53,7 @@ def reduce(job: Job) -> None:
         TrainingError: the rows don't do for what was asked.
         OutputError: there are no features.
     """
-    from mirabelle.stages.pca import to_pipeline
+    from mirabelle.spark.pca_model import to_pipeline
 
     folder = job.folder("pca")
     staging = join(job.output, STAGING, f"{schema.RUN}={job.runlog.run_id}")
@@ -79,7 +79,7 @@ def _prepare(job: Job, selection: Selection, staging: str) -> Reading:
 
 
 def _fit(job: Job, selection: Selection, reading: Reading) -> Fitted:
-    from mirabelle.stages.gather import approximate
+    from mirabelle.spark.reduce import approximate
 
     settings = job.config.reduce
     if reading.width <= WIDEST_EXACT:
@@ -102,7 +102,7 @@ def _fit(job: Job, selection: Selection, reading: Reading) -> Fitted:
 
 def _fit_exactly(job: Job, selection: Selection, reading: Reading) -> Fitted:
     """From moments: saved ones and those of the files that they lack, or of all files."""
-    from mirabelle.stages.gather import gather_moments
+    from mirabelle.spark.reduce import gather_moments
 
     settings, fingerprint = job.config.reduce, job.embedding().fingerprint
     saved = _saved(job, selection)
@@ -159,7 +159,7 @@ def _saved(job: Job, selection: Selection) -> tuple[str, Sequence[FeatureFile]] 
 
 def _write_reduced(job: Job, selection: Selection, reading: Reading) -> None:
     """All rows that count, of whatever split, multiplied on the executors."""
-    from mirabelle.stages.gather import project
+    from mirabelle.spark.reduce import project
 
     folder = job.folder("pca")
     whole = Reading(reading.width, reading.staging, reading.stale, None)

@@ -14,11 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mirabelle import schema
-from mirabelle.current import current_rejects, fetch_listing
 from mirabelle.decode import thumbnail
 from mirabelle.errors import ImageError, RejectCode
 from mirabelle.evaluation import Metrics, confused_pairs
-from mirabelle.networks import decode_options
+from mirabelle.network.preparing import decode_options
 from mirabelle.pipeline.extract import RANDOM_WEIGHTS
 from mirabelle.pipeline.job import Job
 from mirabelle.reduction import Projection
@@ -33,9 +32,10 @@ from mirabelle.report import (
     Scree,
     render,
 )
-from mirabelle.runlog import read_manifests
 from mirabelle.storage import join, open_store
-from mirabelle.worker import as_matrix
+from mirabelle.table.current_view import current_rejects, fetch_listing
+from mirabelle.table.runlog import read_manifests
+from mirabelle.worker.embedder import as_matrix
 
 THUMBNAIL_PX = 64
 LARGER_THUMBNAIL_PX = 96

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from mirabelle.config import Config
+from mirabelle.config.stores import store_of
 from mirabelle.listing import Listing, join_labels, list_images, read_manifest
 from mirabelle.pipeline.job import Job
 from mirabelle.storage import absolute, is_s3, join
-from mirabelle.stores import store_of
 
 
 def list_source(job: Job) -> Listing:

@@ -13,9 +13,9 @@ from mirabelle.config import Classify
 from mirabelle.errors import ConfigError, OutputError, TrainingError
 from mirabelle.evaluation import Metrics, evaluate, fold_numbers, hold_out
 from mirabelle.pipeline.job import Job
-from mirabelle.session import slots
+from mirabelle.spark.session import slots
 from mirabelle.storage import join, spark_uri
-from mirabelle.worker import as_matrix
+from mirabelle.worker.embedder import as_matrix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ def train(job: Job) -> None:
         OutputError: no PCA to work on.
         TrainingError: too few labels or rows.
     """
-    from mirabelle.stages.classify import VECTOR, fit_classifier, predict
+    from mirabelle.spark.classify import VECTOR, fit_classifier, predict
 
     settings, embedding, folder = job.config.classify, job.embedding(), job.folder("classifier")
     with job.runlog.time("train"):
@@ -171,7 +171,7 @@ def _groups(frame: pd.DataFrame, group_by: str | None) -> list[str]:
 
 def _read_rows(job: Job) -> tuple[DataFrame, str, dict[str, Any] | None]:
     """The rows to learn from, the array column, and the PCA they went through."""
-    from mirabelle.stages.read import read_features
+    from mirabelle.spark.read import read_features
 
     if job.config.classify.features == "full":
         columns = (schema.WIDTH_PX, schema.HEIGHT_PX, schema.SIZE_BYTES, schema.ETAG, schema.MODIFIED)
@@ -194,7 +194,7 @@ def _with_vectors(job: Job, rows: DataFrame, column: str, sides: Sides) -> DataF
     from pyspark.ml.functions import array_to_vector
     from pyspark.sql import functions as F
 
-    from mirabelle.stages.classify import VECTOR
+    from mirabelle.spark.classify import VECTOR
 
     chosen = job.session.createDataFrame(sides.frame)
     vectors = rows.withColumn(VECTOR, array_to_vector(F.col(column))).drop(column)

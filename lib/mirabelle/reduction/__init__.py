@@ -1,6 +1,7 @@
 """Principal components: what is summed over the rows, and what is made of the sums. Pure numpy and LAPACK.
 
-Sums are gathered on executors and merged there and on the driver; ``Projection`` is used on both, and by serving.
+Touches nothing. Sums are gathered on executors and merged there and on the driver; ``Projection`` is used on both, and
+by serving.
 """
 
 from mirabelle.reduction.moments import Moments, MomentsSum, block_rows

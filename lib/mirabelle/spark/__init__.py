@@ -1,6 +1,7 @@
-"""DataFrames in, DataFrames out: the Spark half of every part of the road. [Spark]
+"""All that is Spark's: the session and its JVM, what it needs for buckets, and the Spark half of every stage.
 
-Each module says what runs on the driver and what on executors. The functions that executors run are made by small
-factories; they call on ``worker``, ``probe`` and the pure core alone, so that a worker needs none of the driver's
-packages.
+A stage's module has the name of the one in ``worker/`` that its tasks call: ``embed``, ``reduce``, ``compact``. Runs on
+the driver; the functions that ``make_...`` return run on executors, and call on ``worker/`` and the pure core alone.
+May touch Spark and, through arguments, stores. Nothing is handed out here: import from the modules, since only some of
+them load Spark.
 """

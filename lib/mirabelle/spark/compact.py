@@ -9,16 +9,16 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from mirabelle.merging import MergeReport, run_merge
-from mirabelle.stages.embed import plan_chunk
+from mirabelle.spark.embed import plan_chunk
 from mirabelle.storage import S3Options, open_store
+from mirabelle.worker.compact import MergeReport, run_merge
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark import Accumulator
     from pyspark.sql import SparkSession
 
-    from mirabelle.stages.embed import ArrowFunction
+    from mirabelle.spark.embed import ArrowFunction
 
 
 def merge_files(

@@ -10,20 +10,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mirabelle import schema
-from mirabelle.delays import spare_next_task, spare_this_task
-from mirabelle.engines import Files
-from mirabelle.networks import Network
+from mirabelle.errors import PreflightError
+from mirabelle.network.engines import Files
+from mirabelle.network.preparing import Network
 from mirabelle.storage import S3Options, open_store
 from mirabelle.storage.opening import AS_AWS_SAYS
-from mirabelle.tasks import TaskReport, run_task
-from mirabelle.worker import EmbedderSpec, Tally, embedder_for, outcomes_frame
+from mirabelle.worker.delays import spare_next_task, spare_this_task
+from mirabelle.worker.embed import TaskReport, run_task
+from mirabelle.worker.embedder import EmbedderSpec, Tally, embedder_for, outcomes_frame
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
     import pyarrow as pa
-    from pyspark import Accumulator, Broadcast
+    from pyspark import Accumulator, Broadcast, SparkContext
     from pyspark.sql import Column, DataFrame, SparkSession
 
     # pyspark's own hints have iterables; the functions it calls are given iterators.
@@ -54,7 +55,7 @@ def embed(
     Args:
         column: paths (string) that the workers can read, or whole files (binary). Bytes come through the JVM, so for
             large pictures set ``spark.sql.execution.arrow.maxRecordsPerBatch`` low.
-        network: from ``networks.prepare``; sent to the executors once, as a broadcast.
+        network: from ``prepare_network``; sent to the executors once, as a broadcast.
         threads: for each worker's engine.
         model_rows: an accumulator that counts the pictures the network was run on.
         s3: how paths in buckets are reached; by default as AWS's environment and files on each worker say.
@@ -63,19 +64,34 @@ def embed(
         struct<features array<float>, width_px int, height_px int, stage string, code string, detail string>: either
         ``features``, or the reason why there are none. It is marked as not deterministic, so that Spark does not
         evaluate it a second time for a filter on its fields (SPARK-47672).
+
+    Raises:
+        PreflightError: there is no Spark session, or a Spark Connect one, which cannot broadcast the network.
     """
-    from pyspark.sql import SparkSession
     from pyspark.sql.pandas.functions import pandas_udf
 
-    spark = SparkSession.getActiveSession()
-    if spark is None:
-        raise RuntimeError("embed() needs an active SparkSession")
-    files = spark.sparkContext.broadcast(network.files)
+    files = _context().broadcast(network.files)
     function = make_embed_series(spec_of(network, threads, s3=s3), files, model_rows)
     # pyspark's type hints leave out the iterator kind that returns a struct.
     make_udf: Any = pandas_udf
     made: Column = make_udf(function, schema.OUTCOME_DDL).asNondeterministic()(column)
     return made
+
+
+def _context() -> SparkContext:
+    """This process's Spark. A session is active in the thread that made it alone, the context in all of them."""
+    from pyspark import SparkContext
+    from pyspark.sql.utils import is_remote
+
+    context = SparkContext._active_spark_context
+    if context is not None:
+        return context
+    if is_remote():
+        raise PreflightError(
+            "embed() broadcasts the network, which Spark Connect cannot do; open a session with .master(...), not"
+            " with .remote(...)"
+        )
+    raise PreflightError("embed() needs a Spark session; make one first, with SparkSession.builder.getOrCreate()")
 
 
 def make_embed_series(

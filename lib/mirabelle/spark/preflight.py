@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mirabelle.config import Config
-from mirabelle.embedding import Precision
 from mirabelle.errors import ConfigError, PreflightError
-from mirabelle.networks import precision_on
-from mirabelle.planning import engine_threads
-from mirabelle.probe import probe
-from mirabelle.session import slots, task_cpus
+from mirabelle.network.embedding import Precision
+from mirabelle.network.preparing import precision_on
+from mirabelle.spark.planning import engine_threads
+from mirabelle.spark.session import slots, task_cpus
 from mirabelle.storage import S3Options, absolute, is_s3
 from mirabelle.storage.opening import AS_AWS_SAYS
+from mirabelle.worker.probe import probe
 
 if TYPE_CHECKING:
     import pyarrow as pa

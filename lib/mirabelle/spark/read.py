@@ -6,12 +6,12 @@ import json
 from typing import TYPE_CHECKING
 
 from mirabelle import schema
-from mirabelle.current import newest_listing
-from mirabelle.embedding import Embedding
 from mirabelle.errors import OutputError
-from mirabelle.features import FeatureTable
-from mirabelle.runlog import read_manifests
+from mirabelle.network.embedding import Embedding
 from mirabelle.storage import absolute, join, open_store, spark_uri
+from mirabelle.table.current_view import newest_listing
+from mirabelle.table.features import FeatureTable
+from mirabelle.table.runlog import read_manifests
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

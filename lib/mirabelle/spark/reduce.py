@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mirabelle.reducing import (
+from mirabelle.reduction import Moments, Projection, Sketch, fit_sketch, next_basis
+from mirabelle.spark.embed import plan_chunk
+from mirabelle.storage import S3Options, Store, join, open_store
+from mirabelle.storage.opening import AS_AWS_SAYS
+from mirabelle.worker.reduce import (
     FilePart,
     Reading,
     SumReport,
@@ -26,17 +30,13 @@ from mirabelle.reducing import (
     sum_sketch,
     write_basis,
 )
-from mirabelle.reduction import Moments, Projection, Sketch, fit_sketch, next_basis
-from mirabelle.stages.embed import plan_chunk
-from mirabelle.storage import S3Options, Store, join, open_store
-from mirabelle.storage.opening import AS_AWS_SAYS
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark import Broadcast
     from pyspark.sql import SparkSession
 
-    from mirabelle.stages.embed import ArrowFunction
+    from mirabelle.spark.embed import ArrowFunction
 
 Work = TypeVar("Work")
 Tasks = Sequence[Sequence[FilePart]]

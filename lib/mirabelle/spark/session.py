@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirabelle.errors import PreflightError
-from mirabelle.jvm import check_java, java_options
+from mirabelle.spark.jvm import check_java, java_options
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -1,6 +1,7 @@
-"""Where bytes are kept: the ``Store`` protocol, a store for folders and one for buckets. [disk, object store]
+"""Where bytes are kept: the ``Store`` protocol, a store for folders and one for buckets.
 
-Driver and executors. ``open_store`` takes any path that a user may type; nothing else knows which store serves it.
+Runs on driver and executors, ``database`` on the driver alone. Touches disks and object stores. ``open_store`` takes
+any path that a user may type; nothing else knows which store serves it.
 """
 
 from mirabelle.storage.base import Entry, Store, Version

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirabelle import schema
-from mirabelle.chunks import Chunk
-from mirabelle.current import POLICY, CurrentView, current_view, fetch_listing, listing_run
-from mirabelle.database import copy_to, open_database, quoted
 from mirabelle.errors import OutputError, RunFailed
-from mirabelle.features import KINDS, FeatureTable
-from mirabelle.merging import FILE, MergeReport, plan_file
 from mirabelle.storage import Store
-from mirabelle.tasks import parquet_bytes
+from mirabelle.storage.database import copy_to, open_database, quoted
+from mirabelle.table.chunks import Chunk
+from mirabelle.table.current_view import POLICY, CurrentView, current_view, fetch_listing, listing_run
+from mirabelle.table.features import KINDS, FeatureTable
+from mirabelle.worker.compact import FILE, MergeReport, plan_file
+from mirabelle.worker.embed import parquet_bytes
 
 REJECTS_A_FILE = 200_000
 

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirabelle import schema
-from mirabelle.database import copy_to, open_database, quoted
 from mirabelle.errors import OutputError
-from mirabelle.features import FeatureTable
 from mirabelle.storage import Store, join
+from mirabelle.storage.database import copy_to, open_database, quoted
+from mirabelle.table.features import FeatureTable
 
 if TYPE_CHECKING:
     import duckdb

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirabelle import schema
-from mirabelle.chunks import reject_policy
-from mirabelle.database import column, copy_to, open_database, quoted
 from mirabelle.decode import DecodeOptions
 from mirabelle.errors import Stage
-from mirabelle.features import FeatureTable
 from mirabelle.listing import Listing
+from mirabelle.storage.database import column, copy_to, open_database, quoted
+from mirabelle.table.chunks import reject_policy
+from mirabelle.table.features import FeatureTable
 
 STATUS = "_status"
 # Twins of one picture in a row, at most: they go to one task.

@@ -22,12 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirabelle import schema
-from mirabelle.chunks import MARKER, MAX_MARKER_BYTES, STAGING, Chunk, publish, recover, reject_policy
 from mirabelle.decode import DecodeOptions
-from mirabelle.embedding import Embedding
 from mirabelle.errors import FetchError, FingerprintMismatch, OutputError, RejectCode, RunFailed
+from mirabelle.network.embedding import Embedding
 from mirabelle.storage import Entry, Store, join
-from mirabelle.tasks import TaskReport
+from mirabelle.table.chunks import MARKER, MAX_MARKER_BYTES, STAGING, Chunk, publish, recover, reject_policy
+from mirabelle.worker.embed import TaskReport
 
 KINDS = ("features", "rejects")
 FILES_AT_ONCE = 16

@@ -11,12 +11,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mirabelle.current import current_view, fetch_listing
-from mirabelle.database import copy_to, open_database, quoted
 from mirabelle.errors import OutputError
-from mirabelle.features import FeatureTable
-from mirabelle.reducing import FilePart
 from mirabelle.storage import Store
+from mirabelle.storage.database import copy_to, open_database, quoted
+from mirabelle.table.current_view import current_view, fetch_listing
+from mirabelle.table.features import FeatureTable
+from mirabelle.worker.reduce import FilePart
 
 
 @dataclass(frozen=True)

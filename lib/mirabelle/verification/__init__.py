@@ -1,6 +1,6 @@
 """Whether what an output holds agrees with itself: manifests, rows, rejects, markers, footers. Driver only; no Spark.
 
-Reads alone, and only through a ``Store``; every finding is a sentence that says what is wrong.
+Touches nothing but a ``Store``, and that only to read; every finding is a sentence that says what is wrong.
 """
 
 from mirabelle.verification.checking import Verification, verify

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mirabelle import schema
-from mirabelle.chunks import Chunk
-from mirabelle.embedding import Embedding
 from mirabelle.errors import OutputError
-from mirabelle.features import KINDS, FeatureTable
-from mirabelle.lease import Holder, holder
-from mirabelle.runlog import read_manifests
+from mirabelle.network.embedding import Embedding
 from mirabelle.storage import Store, join
+from mirabelle.table.chunks import Chunk
+from mirabelle.table.features import KINDS, FeatureTable
+from mirabelle.table.lease import Holder, holder
+from mirabelle.table.runlog import read_manifests
 from mirabelle.verification.files import check_files
 from mirabelle.verification.notes import Notes
 from mirabelle.verification.rows import check_rows

@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mirabelle import schema
-from mirabelle.chunks import MARKER, Chunk
-from mirabelle.embedding import Embedding
 from mirabelle.errors import MirabelleError
-from mirabelle.features import FILES_AT_ONCE, KINDS, FeatureTable
+from mirabelle.network.embedding import Embedding
 from mirabelle.storage import Store, join
+from mirabelle.table.chunks import MARKER, Chunk
+from mirabelle.table.features import FILES_AT_ONCE, KINDS, FeatureTable
 from mirabelle.verification.notes import Notes, examples
 
 # Each holds a row group of values.

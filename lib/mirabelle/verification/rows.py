@@ -6,11 +6,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mirabelle import schema
-from mirabelle.current import CurrentView, current_view, fetch_listing, listing_of
-from mirabelle.database import open_database, quoted
 from mirabelle.errors import OutputError
-from mirabelle.features import FeatureTable
 from mirabelle.storage import Store
+from mirabelle.storage.database import open_database, quoted
+from mirabelle.table.current_view import CurrentView, current_view, fetch_listing, listing_of
+from mirabelle.table.features import FeatureTable
 from mirabelle.verification.files import UNREADABLE
 from mirabelle.verification.notes import EXAMPLES, Notes, examples
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from mirabelle.chunks import STAGING, Chunk
-from mirabelle.current import listing_of
-from mirabelle.lease import FILE, Holder
 from mirabelle.storage import Store, join
+from mirabelle.table.chunks import STAGING, Chunk
+from mirabelle.table.current_view import listing_of
+from mirabelle.table.lease import FILE, Holder
 from mirabelle.verification.files import UNREADABLE
 from mirabelle.verification.notes import Notes, examples
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from mirabelle import schema
 from mirabelle.storage import Store
-from mirabelle.tasks import parquet_writer
+from mirabelle.worker.embed import parquet_writer
 
 FILE = "file"
 # A row group of the new file; with one of an old file, all that a task holds in memory.

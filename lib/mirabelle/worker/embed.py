@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from mirabelle import schema
 from mirabelle.errors import ImageError
-from mirabelle.fetching import ImageSource
 from mirabelle.storage import Store
-from mirabelle.worker import Embedder, Outcome, Tally, as_matrix
+from mirabelle.worker.embedder import Embedder, Outcome, Tally, as_matrix
+from mirabelle.worker.fetching import ImageSource
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ import pyarrow as pa
 
 from mirabelle import schema
 from mirabelle.decode import DecodedImage, DecodeOptions, decode
-from mirabelle.embedding import Embedding, EngineName, Normalisation
-from mirabelle.engines import Engine, Features, Files, Pixels, open_engine
 from mirabelle.errors import EmbedError, ImageError, RejectCode
-from mirabelle.fetching import ImageSource, Source, fetch, read_ahead
+from mirabelle.network.embedding import Embedding, EngineName, Normalisation
+from mirabelle.network.engines import Engine, Features, Files, Pixels, open_engine
 from mirabelle.storage import S3Options, open_store
+from mirabelle.worker.fetching import ImageSource, Source, fetch, read_ahead
 
 
 @dataclass(frozen=True)

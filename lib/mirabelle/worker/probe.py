@@ -39,7 +39,7 @@ def probe(engine: str, places: Sequence[str] = (), s3: S3Options = AS_AWS_SAYS) 
         problems.append(f"Pillow {versions['PIL']} is too old; AVIF needs {'.'.join(map(str, MIN_PILLOW))}")
     cpu, precisions = platform.processor(), ["float32"]
     if "openvino" in versions:
-        from mirabelle.engines import cpu_name, native_precisions
+        from mirabelle.network.engines import cpu_name, native_precisions
 
         cpu, precisions = cpu_name(), list(native_precisions())
     for place in places:

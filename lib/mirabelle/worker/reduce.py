@@ -23,8 +23,8 @@ from mirabelle import schema
 from mirabelle.errors import TrainingError
 from mirabelle.reduction import Moments, MomentsSum, Projection, Sketch, SketchSum, block_rows
 from mirabelle.storage import Store
-from mirabelle.tasks import parquet_writer
-from mirabelle.worker import as_matrix
+from mirabelle.worker.embed import parquet_writer
+from mirabelle.worker.embedder import as_matrix
 
 MAX_SUM_BYTES = 2**34
 

@@ -128,7 +128,7 @@ def test_the_decoders_defaults_are_told_truly() -> None:
 
 @pytest.mark.parametrize("name", ["fruits.yaml", "demo.yaml"])
 def test_shipped_configurations_are_valid(name: str) -> None:
-    load(Path(__file__).parents[2] / "conf" / name, [], {})
+    load(Path(__file__).parents[3] / "conf" / name, [], {})
 
 
 @given(st.fractions(min_value=0, max_value=2), st.integers(-3, 5000))

@@ -18,7 +18,7 @@ from PIL import Image
 
 import mirabelle
 
-AWKWARD = Path(__file__).parents[2].parent / "shared" / "data" / "awkward"
+AWKWARD = Path(__file__).parents[3].parent / "shared" / "data" / "awkward"
 
 # What each file is, found by looking at its bytes and, where there is one, at the picture.
 EXPECTED = {

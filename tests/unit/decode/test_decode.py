@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 
 from mirabelle.decode import DecodedImage, DecodeOptions, decode, thumbnail
 from mirabelle.errors import DecodeError
-from unit.decode_cases import (
+from unit.decode.decode_cases import (
     AWKWARD,
     EXPECTED,
     bmp,

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mirabelle.embedding import NORMALISATIONS, Embedding
-from mirabelle.engines import normalise
+from mirabelle.network.embedding import NORMALISATIONS, Embedding
+from mirabelle.network.engines import normalise
 
 EMBEDDING = Embedding("vgg16", "imagenet", "ab" * 32, 224, "block5_pool", "avg", "v1 bilinear", "bf16", 512)
 

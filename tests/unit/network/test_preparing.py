@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mirabelle import backbones, networks, weights
 from mirabelle.config import Config, load
 from mirabelle.decode import decode
-from mirabelle.embedding import NORMALISATIONS
-from mirabelle.engines import OpenVinoEngine, native_precisions, open_engine
 from mirabelle.errors import ConfigError, PreflightError, WeightsError
+from mirabelle.network import backbones, preparing, weights
+from mirabelle.network.embedding import NORMALISATIONS
+from mirabelle.network.engines import OpenVinoEngine, native_precisions, open_engine
 
 BF16 = "bf16" in native_precisions()
 
@@ -62,7 +62,7 @@ def keras_says(row: backbones.Backbone, model: object, paths: list[Path], input_
     return model.predict(prepared, verbose=0, batch_size=8)
 
 
-def ours(network: networks.Network, paths: list[Path]) -> np.ndarray:
+def ours(network: preparing.Network, paths: list[Path]) -> np.ndarray:
     engine = open_engine(network.engine, network.files, network.normalisation, network.embedding.precision, 1)
     pixels = [decode(p.read_bytes(), network.embedding.input_px, network.decode).pixels for p in paths]
     return engine.embed(np.stack(pixels))
@@ -82,11 +82,11 @@ def test_features_equal_keras(name: str, tmp_path: Path, cache: Path) -> None:
     model = keras.Sequential([backbones.random_network(row, 224, 7), keras.layers.GlobalAveragePooling2D()])
     expected = keras_says(row, model, paths, 224)
     assert expected.shape == (3, row.width)
-    found = ours(networks.prepare(config, "float32"), paths)
+    found = ours(preparing.prepare_network(config, "float32"), paths)
     assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
     # The same network in bf16, when this CPU has it.
     if BF16:
-        assert cosines(ours(networks.prepare(config, "bf16"), paths), expected).min() > 0.999
+        assert cosines(ours(preparing.prepare_network(config, "bf16"), paths), expected).min() > 0.999
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -99,7 +99,7 @@ def test_the_keras_engine_equals_keras(precision: str, tmp_path: Path, cache: Pa
 
     model = keras.Sequential([backbones.random_network(row, 96, 7), keras.layers.GlobalAveragePooling2D()])
     expected = keras_says(row, model, paths, 96)
-    found = ours(networks.prepare(config, precision), paths)
+    found = ours(preparing.prepare_network(config, precision), paths)
     if precision == "float32":
         assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
     else:
@@ -115,19 +115,19 @@ def test_real_weights_on_real_pictures_equal_keras(fruits: Path, vgg16_weights: 
     model.load_weights(vgg16_weights)
     expected = keras_says(backbones.find("vgg16"), model, paths, 224)
     config = configured(cache, "backbone.name=vgg16", f"backbone.weights={vgg16_weights}")
-    network = networks.prepare(config, "float32")
+    network = preparing.prepare_network(config, "float32")
     assert network.embedding.weights_digest == weights.VGG16_DIGEST
     found = ours(network, paths)
     assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
     if BF16:
-        assert cosines(ours(networks.prepare(config, "bf16"), paths), expected).min() > 0.999
+        assert cosines(ours(preparing.prepare_network(config, "bf16"), paths), expected).min() > 0.999
 
 
 def test_vgg16_at_150_px_flattened_has_8192_features(cache: Path) -> None:
     config = configured(
         cache, "backbone.name=vgg16", "backbone.weights=random:0", "backbone.input_px=150", "backbone.pooling=flatten"
     )
-    assert networks.prepare(config, "float32").embedding.width == 4 * 4 * 512
+    assert preparing.prepare_network(config, "float32").embedding.width == 4 * 4 * 512
 
 
 def test_another_layer_and_pooling(cache: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_another_layer_and_pooling(cache: Path, tmp_path: Path) -> None:
     model = keras.Model(whole.inputs, keras.layers.GlobalMaxPooling2D()(whole.get_layer("block3_pool").output))
     paths = photographs(tmp_path, 2)
     expected = keras_says(backbones.find("vgg16"), model, paths, 64)
-    found = ours(networks.prepare(config, "float32"), paths)
+    found = ours(preparing.prepare_network(config, "float32"), paths)
     assert found.shape == (2, 256)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
@@ -186,12 +186,12 @@ def test_weights_from_a_file(suffix: str, tmp_path: Path, cache: Path) -> None:
     else:
         model.save_weights(path)
     config = configured(cache, "backbone.name=mobilenet", f"backbone.weights={path}", "backbone.input_px=32")
-    network = networks.prepare(config, "float32")
+    network = preparing.prepare_network(config, "float32")
     assert network.embedding.weights_digest == digest
     assert network.embedding.weights == path.name
     wrong = configured(cache, "backbone.name=vgg16", f"backbone.weights={path}", "backbone.input_px=32")
     with pytest.raises(WeightsError, match=f"{path.name} does not fit vgg16"):
-        networks.prepare(wrong, "float32")
+        preparing.prepare_network(wrong, "float32")
 
 
 def test_a_keras_file_with_code_in_it_is_refused(tmp_path: Path, cache: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_keras_file_with_code_in_it_is_refused(tmp_path: Path, cache: Path) ->
     with pytest.raises(
         WeightsError, match=r"evil\.keras does not fit mobilenet.*unsafe|evil\.keras does not fit mobilenet.*Lambda"
     ):
-        networks.prepare(configured(cache, "backbone.name=mobilenet", f"backbone.weights={path}"), "float32")
+        preparing.prepare_network(configured(cache, "backbone.name=mobilenet", f"backbone.weights={path}"), "float32")
 
 
 @pytest.mark.parametrize(
@@ -218,23 +218,23 @@ def test_a_keras_file_with_code_in_it_is_refused(tmp_path: Path, cache: Path) ->
 )
 def test_mistakes_are_one_sentence(settings: list[str], reason: str, cache: Path) -> None:
     with pytest.raises((ConfigError, WeightsError), match=reason):
-        networks.prepare(configured(cache, "backbone.input_px=32", *settings), "float32")
+        preparing.prepare_network(configured(cache, "backbone.input_px=32", *settings), "float32")
 
 
 def test_a_cached_network_needs_no_keras(cache: Path) -> None:
     settings = ["backbone.name=mobilenet", "backbone.weights=random:3", "backbone.input_px=32"]
     config = configured(cache, *settings)
-    assert not networks.is_cached(config, "float32")
-    first = networks.prepare(config, "float32")
-    assert networks.is_cached(config, "float32")
+    assert not preparing.is_cached(config, "float32")
+    first = preparing.prepare_network(config, "float32")
+    assert preparing.is_cached(config, "float32")
     assert not first.was_cached
     code = f"""
 import sys
 sys.modules["keras"] = sys.modules["tensorflow"] = None
-from mirabelle import networks
+from mirabelle.network import preparing
 from mirabelle.config import load
 config = load(None, ["images.root=.", "output=out", "cache={cache}", *{settings!r}], {{}})
-network = networks.prepare(config, "float32")
+network = preparing.prepare_network(config, "float32")
 print(network.was_cached, network.embedding.fingerprint)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -246,14 +246,14 @@ def test_without_keras_a_network_that_is_not_cached_is_one_sentence(
 ) -> None:
     monkeypatch.setitem(sys.modules, "keras", None)
     with pytest.raises(PreflightError, match=r"install\s+mirabelle\[keras\]"):
-        networks.prepare(configured(tmp_path, "backbone.weights=random:0"), "float32")
+        preparing.prepare_network(configured(tmp_path, "backbone.weights=random:0"), "float32")
 
 
 def test_choices_that_change_pixels_change_the_fingerprint(cache: Path) -> None:
     settings = ["backbone.name=mobilenet", "backbone.weights=random:3", "backbone.input_px=32"]
     config = configured(cache, *settings)
     prints = {
-        networks.prepare(c, p).embedding.fingerprint
+        preparing.prepare_network(c, p).embedding.fingerprint
         for c, p in [
             (config, "float32"),
             (config, "bf16"),
@@ -264,16 +264,16 @@ def test_choices_that_change_pixels_change_the_fingerprint(cache: Path) -> None:
     assert len(prints) == 4
 
 
-def test_the_engine_keeps_to_its_threads(network: networks.Network) -> None:
+def test_the_engine_keeps_to_its_threads(network: preparing.Network) -> None:
     code = """
 import sys
 from conftest import mean_colour_network
-from mirabelle.engines import OpenVinoEngine
+from mirabelle.network.engines import OpenVinoEngine
 network = mean_colour_network(64)
 engine = OpenVinoEngine(network.files, "float32", int(sys.argv[1]))
 print(engine.threads)
 """
-    here = Path(__file__).parents[1]
+    here = Path(__file__).parents[2]
     for wanted in (1, 2):
         done = subprocess.run(
             [sys.executable, "-c", code, str(wanted)], capture_output=True, text=True, check=True, cwd=here
@@ -321,13 +321,13 @@ def test_inexact_decoding_keeps_photographs_close_to_keras(tmp_path: Path, vgg16
             Image.fromarray(np.clip(np.asarray(large) + grain, 0, 255).astype(np.uint8)).save(path, quality=90)
             paths.append(path)
     settings = ("backbone.name=vgg16", f"backbone.weights={vgg16_weights}", "engine.precision=float32")
-    exact = ours(networks.prepare(configured(cache, *settings), "float32"), paths)
-    inexact = ours(networks.prepare(configured(cache, *settings, "decode.exact=never"), "float32"), paths)
+    exact = ours(preparing.prepare_network(configured(cache, *settings), "float32"), paths)
+    inexact = ours(preparing.prepare_network(configured(cache, *settings, "decode.exact=never"), "float32"), paths)
     assert not np.array_equal(exact, inexact)
     # The bound that bf16 is held to; 0.9998 was seen.
     assert cosines(inexact, exact).min() > 0.999
     if BF16:
-        both = ours(networks.prepare(configured(cache, *settings, "engine.precision=bf16"), "bf16"), paths)
+        both = ours(preparing.prepare_network(configured(cache, *settings, "engine.precision=bf16"), "bf16"), paths)
         assert cosines(both, exact).min() > 0.999
 
 
@@ -344,12 +344,12 @@ def test_whether_decoding_is_exact_stands_in_the_fingerprint(
     setting: str, precision: str, exact: bool, cache: Path
 ) -> None:
     config = configured(cache, f"decode.exact={setting}")
-    assert networks.decode_options(config, precision).exact is exact
-    assert ("scaled" in networks.preprocessing(config, "caffe", precision)) is not exact
+    assert preparing.decode_options(config, precision).exact is exact
+    assert ("scaled" in preparing.preprocessing(config, "caffe", precision)) is not exact
 
 
 def test_the_decoders_options_come_from_the_configuration(cache: Path) -> None:
     config = configured(cache, "decode.ground=[1, 2, 3]", "decode.max_bytes=9")
-    assert networks.decode_options(config) == replace(
-        networks.decode_options(configured(cache)), ground=(1, 2, 3), max_bytes=9
+    assert preparing.decode_options(config) == replace(
+        preparing.decode_options(configured(cache)), ground=(1, 2, 3), max_bytes=9
     )

@@ -11,7 +11,7 @@ import pytest
 
 PEERS = sorted(
     path
-    for path in (Path(__file__).parents[2] / "scripts" / "bench" / "peers").glob("*.py")
+    for path in (Path(__file__).parents[3] / "scripts" / "bench" / "peers").glob("*.py")
     if path.name != "common.py"
 )
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirabelle.planning import BYTES_WORTH_ONE_EMBEDDING, Pace, engine_threads, plan_tasks
+from mirabelle.spark.planning import BYTES_WORTH_ONE_EMBEDDING, Pace, engine_threads, plan_tasks
 
 
 @given(

@@ -6,7 +6,7 @@ import pyspark
 import pytest
 
 from conftest import REPOSITORY
-from mirabelle.s3a import ANONYMOUS, COMMITTER, READING, credentials_provider, packages, s3a_settings
+from mirabelle.spark.s3a import ANONYMOUS, COMMITTER, READING, credentials_provider, packages, s3a_settings
 from mirabelle.storage import S3Options, spark_uri
 
 

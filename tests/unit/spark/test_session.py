@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mirabelle import session
 from mirabelle.errors import PreflightError
-from mirabelle.jvm import check_java, java_options
+from mirabelle.spark import session
+from mirabelle.spark.jvm import check_java, java_options
 
 
 def make_java(folder: Path, mode: int = 0o755) -> Path:
@@ -77,7 +77,7 @@ def test_without_pyspark_the_sentence_names_the_extra() -> None:
 import sys
 sys.modules["pyspark"] = None
 from mirabelle.errors import PreflightError
-from mirabelle.session import open_session
+from mirabelle.spark.session import open_session
 try:
     with open_session({}):
         print("opened")
@@ -93,7 +93,7 @@ except PreflightError as error:
 def test_java_is_looked_for_before_spark_is_started(tmp_path: Path) -> None:
     code = """
 from mirabelle.errors import PreflightError
-from mirabelle.session import open_session
+from mirabelle.spark.session import open_session
 from pyspark import SparkContext
 try:
     with open_session({"spark.master": "local[1]"}):
@@ -109,7 +109,7 @@ except PreflightError as error:
 
 
 def test_the_module_needs_no_spark_to_be_imported() -> None:
-    code = "import sys, mirabelle.session; print({'pyspark', 'py4j', 'numpy', 'pydantic'} & set(sys.modules))"
+    code = "import sys, mirabelle.spark.session; print({'pyspark', 'py4j', 'numpy', 'pydantic'} & set(sys.modules))"
     assert in_a_process(code) == "set()"
 
 

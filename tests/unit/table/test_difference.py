@@ -15,17 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirabelle import schema
-from mirabelle.chunks import Chunk
-from mirabelle.comparison import MOST_TWINS, STATUS, Difference, Work, compare
 from mirabelle.errors import DecodeError, RejectCode
-from mirabelle.features import FeatureTable
-from mirabelle.fetching import ImageSource
 from mirabelle.listing import Listing
-from mirabelle.networks import Network
-from mirabelle.stages.embed import spec_of
+from mirabelle.network.preparing import Network
+from mirabelle.spark.embed import spec_of
 from mirabelle.storage import DiskStore
-from mirabelle.tasks import TaskReport, run_task
-from mirabelle.worker import Outcome, Tally
+from mirabelle.table.chunks import Chunk
+from mirabelle.table.difference import MOST_TWINS, STATUS, Difference, Work, compare
+from mirabelle.table.features import FeatureTable
+from mirabelle.worker.embed import TaskReport, run_task
+from mirabelle.worker.embedder import Outcome, Tally
+from mirabelle.worker.fetching import ImageSource
 
 STORE = DiskStore()
 

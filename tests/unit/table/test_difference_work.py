@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirabelle import schema
-from mirabelle.comparison import STATUS, Difference, Work
+from mirabelle.table.difference import STATUS, Difference, Work
 
 
 def difference_of(twins: list[bool], file: str) -> Difference:

@@ -11,17 +11,17 @@ import pyarrow as pa
 import pytest
 
 from conftest import break_some, draw
-from mirabelle.comparison import STATUS, Difference, compare
-from mirabelle.current import current_rejects
 from mirabelle.decode import DecodeOptions
 from mirabelle.errors import FingerprintMismatch, RunFailed
-from mirabelle.features import FeatureTable
 from mirabelle.listing import Listing, list_images
-from mirabelle.networks import Network
-from mirabelle.stages.embed import spec_of
+from mirabelle.network.preparing import Network
+from mirabelle.spark.embed import spec_of
 from mirabelle.storage import DiskStore
-from mirabelle.tasks import TaskReport, run_task
-from mirabelle.worker import Embedder
+from mirabelle.table.current_view import current_rejects
+from mirabelle.table.difference import STATUS, Difference, compare
+from mirabelle.table.features import FeatureTable
+from mirabelle.worker.embed import TaskReport, run_task
+from mirabelle.worker.embedder import Embedder
 
 STORE = DiskStore()
 

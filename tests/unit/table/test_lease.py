@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from mirabelle.errors import ListingError, OutputError, RunFailed
-from mirabelle.lease import EXPIRES_SECONDS, FILE, hold, holder
 from mirabelle.storage import DiskStore, Version
+from mirabelle.table.lease import EXPIRES_SECONDS, FILE, hold, holder
 
 STORE = DiskStore()
 HOLD = """
 import sys, time
-from mirabelle.lease import hold
+from mirabelle.table.lease import hold
 from mirabelle.storage import DiskStore
 
 with hold(DiskStore(), sys.argv[1], "run-of-another", "extract"):

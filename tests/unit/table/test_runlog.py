@@ -16,8 +16,8 @@ import pytest
 import mirabelle
 from conftest import REPOSITORY
 from mirabelle.errors import OutputError
-from mirabelle.runlog import RunLog, installed, read_manifests
 from mirabelle.storage import DiskStore
+from mirabelle.table.runlog import RunLog, installed, read_manifests
 
 STORE = DiskStore()
 
@@ -125,7 +125,7 @@ def test_a_package_that_is_not_there_is_left_out_and_tensorflow_has_two_names(tm
         folder = tmp_path / f"{name}-{version}.dist-info"
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    code = "from mirabelle.runlog import installed; print(installed(('oneflow', 'twoflow', 'threeflow')))"
+    code = "from mirabelle.table.runlog import installed; print(installed(('oneflow', 'twoflow', 'threeflow')))"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "{'oneflow': '1.0', 'twoflow': '2.0'}"
@@ -155,7 +155,7 @@ def test_the_git_revision_is_this_checkouts(tmp_path: Path, needs_git: None) -> 
 
 def revision_told_by(package: Path, ceiling: Path) -> str:
     """What a copy of the package, at another place, says of its revision."""
-    code = "import mirabelle, mirabelle.runlog as r; print(mirabelle.__file__); print(r._git_revision())"
+    code = "import mirabelle, mirabelle.table.runlog as r; print(mirabelle.__file__); print(r._git_revision())"
     # Whatever checkout the temporary folder itself may lie in does not count.
     environment = {**os.environ, "PYTHONPATH": str(package.parent), "GIT_CEILING_DIRECTORIES": str(ceiling)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)

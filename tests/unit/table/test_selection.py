@@ -9,14 +9,14 @@ import pytest
 
 from conftest import draw, mean_colour
 from histories import STORE, History
-from mirabelle.current import newest_listing
 from mirabelle.errors import OutputError, TrainingError
-from mirabelle.networks import Network
-from mirabelle.reducing import Reading, merge_moments, project_rows, read_parts, sum_moments
+from mirabelle.network.preparing import Network
 from mirabelle.reduction import Moments, Projection
-from mirabelle.runlog import read_manifests
 from mirabelle.schema import reduced_schema
-from mirabelle.selection import Coverage, FeatureFile, Selection, select_rows
+from mirabelle.table.current_view import newest_listing
+from mirabelle.table.runlog import read_manifests
+from mirabelle.table.selection import Coverage, FeatureFile, Selection, select_rows
+from mirabelle.worker.reduce import Reading, merge_moments, project_rows, read_parts, sum_moments
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from conftest import break_some, draw
 from histories import STORE, History
 from mirabelle.cli import main
 from mirabelle.errors import OutputError
-from mirabelle.features import FeatureTable
-from mirabelle.lease import hold
-from mirabelle.networks import Network
+from mirabelle.network.preparing import Network
+from mirabelle.table.features import FeatureTable
+from mirabelle.table.lease import hold
 from mirabelle.verification import Verification, verify
 
 

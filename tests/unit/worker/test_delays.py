@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mirabelle import delays
+from mirabelle.worker import delays
 
 
 @pytest.fixture

@@ -14,16 +14,17 @@ import pytest
 from PIL import Image
 
 from conftest import break_some, draw, mean_colour
-from mirabelle import schema, worker
+from mirabelle import schema
 from mirabelle.listing import list_images
-from mirabelle.networks import Network
-from mirabelle.stages.embed import spec_of
+from mirabelle.network.preparing import Network
+from mirabelle.spark.embed import spec_of
 from mirabelle.storage import DiskStore
-from mirabelle.tasks import TaskReport, run_task
-from mirabelle.worker import Embedder, Tally, as_matrix, embedder_for
+from mirabelle.worker import embedder as module
+from mirabelle.worker.embed import TaskReport, run_task
+from mirabelle.worker.embedder import Embedder, EmbedderSpec, Tally, as_matrix, embedder_for
 
 
-def small_batches(network: Network, images: int) -> worker.EmbedderSpec:
+def small_batches(network: Network, images: int) -> EmbedderSpec:
     return spec_of(network, batch_bytes=images * 3 * network.embedding.input_px**2)
 
 
@@ -96,13 +97,13 @@ def test_waiting_counts_for_what_was_waited_for(
 
     def slow(part: str) -> Tally:
         with monkeypatch.context() as patched:
-            original = getattr(worker, part)
+            original = getattr(module, part)
 
             def slowly(*arguments: object, **named: object) -> object:
                 time.sleep(0.2)
                 return original(*arguments, **named)
 
-            patched.setattr(worker, part, slowly)
+            patched.setattr(module, part, slowly)
             tally = Tally()
             list(embedder.embed([str(tmp_path / "0.png")], tally))
             return tally
@@ -152,7 +153,7 @@ def test_one_picture_that_breaks_the_engine_costs_no_other(network: Network) -> 
 
 
 def test_a_process_builds_its_embedder_once(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_EMBEDDERS", {})
+    monkeypatch.setattr(module, "_EMBEDDERS", {})
     asked = []
 
     def files() -> dict:
@@ -207,9 +208,9 @@ import io, sys
 import numpy as np
 from PIL import Image
 from conftest import mean_colour_network
-from mirabelle.stages.embed import spec_of
-from mirabelle.worker import Embedder, Tally
-from mirabelle.engines import open_engine
+from mirabelle.spark.embed import spec_of
+from mirabelle.worker.embedder import Embedder, Tally
+from mirabelle.network.engines import open_engine
 
 def peak_kib():
     # Of this program alone: getrusage's figure begins with that of the process it was forked from.
@@ -236,7 +237,7 @@ print(after - before, last.error.code if last.error else "")
 
 
 def grown_kib(images: int, huge_px: int) -> tuple[int, str]:
-    here = Path(__file__).parents[1]
+    here = Path(__file__).parents[2]
     command = [sys.executable, "-c", MEMORY, str(images), str(huge_px)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=here)
     grown, _, code = done.stdout.strip().partition(" ")

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirabelle.errors import FetchError, ListingError, RejectCode
-from mirabelle.fetching import AHEAD_BYTES, UNKNOWN_BYTES, Fetched, ImageSource, Source, fetch, read_ahead
 from mirabelle.storage import S3Options
+from mirabelle.worker.fetching import AHEAD_BYTES, UNKNOWN_BYTES, Fetched, ImageSource, Source, fetch, read_ahead
 
 GONE = FetchError(RejectCode.MISSING, "gone")
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirabelle import networks
 from mirabelle.config import load
-from mirabelle.engines import native_precisions
-from mirabelle.stages.embed import spec_of
-from mirabelle.worker import Embedder, Tally
+from mirabelle.network import preparing
+from mirabelle.network.engines import native_precisions
+from mirabelle.spark.embed import spec_of
+from mirabelle.worker.embedder import Embedder, Tally
 
 GOLDEN = Path(__file__).parent / "golden"
 FEATURES = GOLDEN / "features.npz"
@@ -26,7 +26,7 @@ def features_of(backbone: str, precision: str, cache: Path) -> tuple[str, np.nda
     """The digest of the drawn weights, and float32 (pictures, width) by the code that workers run."""
     settings = [f"backbone.name={backbone}", f"backbone.weights=random:{SEED}", f"cache={cache}"]
     config = load(None, ["images.root=.", "output=out", f"engine.precision={precision}", *settings], {})
-    network = networks.prepare(config, config.engine.precision)  # type: ignore[arg-type]
+    network = preparing.prepare_network(config, config.engine.precision)  # type: ignore[arg-type]
     outcomes = Embedder(spec_of(network), network.files).embed([str(path) for path in pictures()], Tally())
     return network.embedding.weights_digest, np.stack([outcome.features for outcome in outcomes])
 
