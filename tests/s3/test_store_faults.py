@@ -13,7 +13,8 @@ import pytest
 
 from mirabelle.errors import FetchError, ListingError, OutputError, RunFailed
 from mirabelle.storage import S3Options
-from mirabelle.storage.s3 import MANY_DENIALS, S3Store
+from mirabelle.storage.requests import MANY_DENIALS
+from mirabelle.storage.s3 import S3Store
 from mirabelle.table.lease import FILE, hold, holder
 from s3.conftest import THREADS, Server, put
 from s3.faults import ERRORS, KINDS, FaultProxy

@@ -4,25 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-SECTIONS = (
-    "images",
-    "labels",
-    "decode",
-    "backbone",
-    "engine",
-    "extract",
-    "reduce",
-    "classify",
-    "limits",
-    "report",
-    "spark",
-    "s3",
-)
 SECRET_WORDS = ("secret", "password", "passwd", "token", "credential", "access.key", "accesskey", "access_key")
 
 
@@ -48,6 +34,10 @@ Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def _is_section(annotation: Any) -> TypeGuard[type[_Section]]:
+    return isinstance(annotation, type) and issubclass(annotation, _Section)
 
 
 class Images(_Section):
@@ -267,10 +257,14 @@ class Config(_Section):
         return dumped
 
 
+# What is written with an indent below it.
+SECTIONS = (*(name for name, field in Config.model_fields.items() if _is_section(field.annotation)), "spark")
+
+
 def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     """Every key, depth first, as (dotted name, type, default, meaning), from the models above."""
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        if _is_section(field.annotation):
             yield from keys(field.annotation, f"{prefix}{name}.")
             continue
         default = "required" if field.is_required() else yaml_inline(field.get_default(call_default_factory=True))
