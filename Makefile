@@ -7,6 +7,8 @@ BENCH_VENV := .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 SYNAPSEML_VENV := .venv-bench-synapseml
 SYNAPSEML_READY := $(SYNAPSEML_VENV)/.ready
+SPARK35_VENV := .venv-spark-3.5
+SPARK35_READY := $(SPARK35_VENV)/.ready
 WHEEL := dist/mirabelle-0.1.0-py3-none-any.whl
 SOURCES := $(shell find lib/mirabelle -type f -not -path '*/__pycache__/*')
 # Where the demo keeps its pictures and results.
@@ -18,7 +20,7 @@ export PYSPARK_PYTHON := $(abspath $(BIN)/python)
 .PHONY: help demo demo-s3 demo-in-bucket test check lint types contract package lock bench bench-short bench-docs clean java
 
 help:  ## Say what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9.-]+):.*## /  make \1\t/' | expand -t 18
 
 demo: $(READY) $(WHEEL) java  ## Render a sample set and run the whole pipeline on it, through spark-submit
 	$(BIN)/python scripts/render_fruits.py $(DEMO)/pictures
@@ -74,6 +76,13 @@ lock: $(READY)  ## Resolve the dependencies anew
 	    --upgrade --extra dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --extra openvino --extra s3 --constraints requirements.lock pyproject.toml -o requirements-worker.lock
+	@# Spark 3.5 without its extra ml, which would hold back numpy.
+	sed -nE '/^(pyspark|py4j)==/d; s/^([a-z0-9].*==.*) \\$$/\1/p' requirements.lock > requirements-spark-3.5.constraints
+	echo 'pyspark==3.5.6' | \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --extra dev --overrides /dev/stdin --constraints requirements-spark-3.5.constraints pyproject.toml \
+	    -o requirements-spark-3.5.lock
+	rm requirements-spark-3.5.constraints
 	@# What a comparison turns on is the same on both sides; in the rest the peers may have what they ask for.
 	sed -nE 's/^((keras|openvino|pillow|pyspark|tensorflow|tensorflow-cpu)==[^ ]+).*/\1/p' requirements.lock | \
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
@@ -101,6 +110,19 @@ $(SYNAPSEML_READY): requirements-bench-synapseml.lock $(READY)
 	@$(PYTHON) -m venv $(SYNAPSEML_VENV)
 	$(SYNAPSEML_VENV)/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements-bench-synapseml.lock
 	@touch $@
+
+# EMR 7 has Spark 3.5; all else is as in the first environment.
+$(SPARK35_READY): requirements-spark-3.5.lock pyproject.toml $(READY)
+	@$(PYTHON) -m venv $(SPARK35_VENV)
+	$(BIN)/uv pip install --quiet --python $(SPARK35_VENV)/bin/python --require-hashes --no-deps -r requirements-spark-3.5.lock
+	$(BIN)/uv pip install --quiet --python $(SPARK35_VENV)/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: test-spark-3.5
+test-spark-3.5: export PYSPARK_PYTHON = $(abspath $(SPARK35_VENV)/bin/python)
+test-spark-3.5: export PATH := $(abspath $(SPARK35_VENV)/bin):$(PATH)
+test-spark-3.5: $(SPARK35_READY) java  ## Run the Spark tests, and one spark-submit, on Spark 3.5
+	$(SPARK35_VENV)/bin/python -m pytest --no-cov tests/spark tests/submit/test_jobs.py::test_each_job_does_its_part
 
 .PHONY: bench-peers
 bench-peers: $(BENCH_READY) $(SYNAPSEML_READY)  ## Make the environments of Daft, Ray Data and SynapseML, to compare with
