@@ -124,10 +124,10 @@ def test_wide_features_are_sketched(pipeline: Run, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_sketch_that_does_not_reach_the_share_says_so(pipeline: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mirabelle.spark import gather
+    from mirabelle.spark import reduce as gathering
 
     monkeypatch.setattr(stage, "WIDEST_EXACT", 1000)
-    monkeypatch.setattr(gather, "BASIS_BYTES", 8 * 1024 * 3)
+    monkeypatch.setattr(gathering, "BASIS_BYTES", 8 * 1024 * 3)
     job = pipeline("reduce.variance=0.99", stages=["extract", "reduce"])
     told = facts_of(job)
     assert (told["components"], told["components_known"], told["components_available"]) == (3, 3, 53)
