@@ -5,6 +5,7 @@ Pure: arrays in, arrays out; driver only.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +64,8 @@ def evaluate(truth: Ints, predicted: Ints, probabilities: npt.NDArray[np.floatin
 
     Args:
         truth, predicted: int64 (n,), positions in ``labels``.
-        probabilities: (n, k), larger is likelier.
+        probabilities: (n, k), larger is likelier; 0 for a class that is out of the question, such as one that the
+            model never saw, which is no hit whatever else is at 0.
         labels: class names.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
@@ -81,7 +83,7 @@ def evaluate(truth: Ints, predicted: Ints, probabilities: npt.NDArray[np.floatin
         labels=tuple(labels),
         confusion=confusion,
         accuracy=float((truth == predicted).mean()),
-        top3=float((rank < 3).mean()),
+        top3=float(((rank < 3) & (own[:, 0] > 0)).mean()),
         macro_f1=float(f1[occurs].mean()),
         precision=precision,
         recall=recall,
@@ -118,8 +120,11 @@ def hold_out(labels: Sequence[str], groups: Sequence[str] | None, share: float, 
 
     held = np.zeros(len(labels), dtype=np.bool_)
     if groups is None:
+        # At least one picture of each class on either side, where each has two.
+        classes = len(set(labels))
+        number = max(1, min(max(math.ceil(share * len(labels)), classes), len(labels) - classes))
         try:
-            splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
+            splitter = StratifiedShuffleSplit(1, test_size=number, random_state=seed)
             held[next(splitter.split(np.zeros(len(labels)), labels))[1]] = True
         except ValueError as error:
             raise TrainingError(

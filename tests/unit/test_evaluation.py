@@ -66,3 +66,12 @@ def test_ties_do_not_flatter_the_top_three() -> None:
     # A tree's pure leaf: all but one class at 0, and the truth the last of them.
     metrics = evaluate(np.array([3]), np.array([0]), np.array([[1.0, 0.0, 0.0, 0.0]]), LABELS)
     assert metrics.top3 == 0.0
+
+
+@pytest.mark.parametrize("unseen", ["aardvark", "zucchini"])
+def test_a_class_that_no_model_saw_is_no_hit_whatever_its_name(unseen: str) -> None:
+    labels = sorted(["lemon", "mango", unseen])
+    probabilities = np.zeros((1, 3))
+    probabilities[0, labels.index("lemon")] = 1.0
+    truth, predicted = np.array([labels.index(unseen)]), np.array([labels.index("lemon")])
+    assert evaluate(truth, predicted, probabilities, labels).top3 == 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from mirabelle.table.lease import Lease
 from mirabelle.table.runlog import RunLog, read_manifests
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
@@ -117,6 +119,38 @@ class Job:
             if facts["fingerprint"] == fingerprint:
                 return facts
         return None
+
+    def changed_since(self, run_id: str) -> str | None:
+        """The first run after another that changed which features count; None: they are still those that it saw."""
+        fingerprint = self.embedding().fingerprint
+        for manifest in [*read_manifests(self.store, self.output), self.runlog.manifest]:
+            if manifest["run_id"] > run_id and manifest.get("listing") and manifest.get("fingerprint") == fingerprint:
+                # A run that was killed has no counts, and may have committed some chunks.
+                counts = manifest.get("counts")
+                if counts is None or any(counts[key] for key in ("new", "changed", "gone")):
+                    return str(manifest["run_id"])
+        return None
+
+    def read_parquet(self, folder: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows of a folder that Spark wrote, through the store.
+
+        Raises:
+            OutputError: it is not there, or damaged.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        paths = sorted(e.path for e in self.store.walk(folder) if e.path.endswith(".parquet"))
+        parts = []
+        for path in paths:
+            try:
+                with self.store.open(path) as file:
+                    parts.append(pq.ParquetFile(file).read(columns))
+            except (pa.ArrowException, OSError) as error:
+                raise OutputError(f"{path} is damaged ({error}); run the stage that wrote it again") from error
+        if not parts:
+            raise OutputError(f"{folder} holds no Parquet; run the stage that writes it again")
+        return pa.concat_tables(parts)
 
     def write_json(self, path: str, facts: dict[str, Any]) -> None:
         """Put facts away as JSON."""

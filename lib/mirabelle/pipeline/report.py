@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mirabelle import schema
 from mirabelle.decode import thumbnail
@@ -53,11 +51,11 @@ def report(job: Job) -> None:
         fingerprint = job.embedding().fingerprint
         pca = job.newest("pca", fingerprint)
         classifier = job.newest("classifier", fingerprint)
-        if "counts" in job.runlog.manifest and classifier and classifier["id"] != job.runlog.run_id:
+        if "counts" in job.runlog.manifest:
             # A whole run that trained nothing must not show what an earlier one did on other pictures.
-            classifier = None
-        if "counts" in job.runlog.manifest and pca and pca["id"] != job.runlog.run_id:
-            pca = None
+            own = job.runlog.run_id
+            pca, classifier = (found if found and found["id"] == own else None for found in (pca, classifier))
+        pca, classifier = _if_current(job, pca, "PCA", "reduce"), _if_current(job, classifier, "classifier", "train")
         reduced = _read_reduced(job, pca)
         listing = job.listing_path()
         listed = fetch_listing(job.store, listing, job.scratch) if listing else None
@@ -101,17 +99,20 @@ def _notes(job: Job) -> list[str]:
 def _read_reduced(job: Job, pca: dict[str, Any] | None) -> pa.Table | None:
     if pca is None:
         return None
-    return _read_parquet(job, join(job.folder("pca", pca["id"]), "reduced")).sort_by(schema.PATH)
+    return job.read_parquet(join(job.folder("pca", pca["id"]), "reduced")).sort_by(schema.PATH)
 
 
-def _read_parquet(job: Job, folder: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows of a folder that Spark wrote."""
-    paths = sorted(e.path for e in job.store.walk(folder) if e.path.endswith(".parquet"))
-    parts = []
-    for path in paths:
-        with job.store.open(path) as file:
-            parts.append(pq.ParquetFile(file).read(columns))
-    return pa.concat_tables(parts)
+def _if_current(job: Job, found: dict[str, Any] | None, name: str, verb: str) -> dict[str, Any] | None:
+    """What was found, if it is of the features as they are now; else None, and a warning."""
+    if found is None or (changed := job.changed_since(found["id"])) is None:
+        return found
+    warning = (
+        f"the {name} {found['id']} is older than the features, which run {changed} changed, and is left out of the"
+        f" report; run `mirabelle {verb}` to have it anew"
+    )
+    job.console.warn(warning)
+    job.runlog.update(warnings=[*job.runlog.manifest.get("warnings", []), warning])
+    return None
 
 
 def _scree(job: Job, pca: dict[str, Any] | None) -> Scree | None:
@@ -188,7 +189,7 @@ def _confused(job: Job, classifier: dict[str, Any] | None) -> list[ConfusedPair]
         return []
     metrics = Metrics.from_json(classifier["metrics"])
     columns = [schema.PATH, schema.LABEL, schema.PREDICTED]
-    predictions = _read_parquet(job, job.folder("predictions", classifier["id"]), columns)
+    predictions = job.read_parquet(job.folder("predictions", classifier["id"]), columns)
     pairs = []
     for i, j, count in confused_pairs(metrics.confusion, PAIRS_SHOWN):
         true, predicted = metrics.labels[i], metrics.labels[j]

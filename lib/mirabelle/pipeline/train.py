@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +25,27 @@ if TYPE_CHECKING:
 # With an underscore in front, as no label column can have it.
 SIDE = "_side"
 FOLD = "_fold"
+# Classes in a sentence.
+NAMED = 10
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Which rows are learnt from and which are judged on: a frame of ``path, _side, _fold``, and how it was chosen."""
+    """Which rows are learnt from and which are judged on.
+
+    Attributes:
+        frame: ``path, _side, _fold``.
+        description: how it was chosen.
+        labels: the classes that are learnt, in order; two or more.
+        unseen: those that the judged rows have besides, and that no row to learn from has.
+        warnings: sentences for the user.
+    """
 
     frame: pd.DataFrame
     description: str
+    labels: tuple[str, ...]
+    unseen: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def train(job: Job) -> None:
@@ -48,15 +62,19 @@ def train(job: Job) -> None:
         rows, column, pca = _read_rows(job)
         about = rows.drop(column).toPandas()
         sides = choose_sides(about, settings)
-        labels = sorted(set(about[schema.LABEL].dropna()))
+        for warning in sides.warnings:
+            job.console.warn(warning)
+        if sides.warnings:
+            # The report tells them too.
+            job.runlog.update(warnings=[*job.runlog.manifest.get("warnings", []), *sides.warnings])
         vectors = _with_vectors(job, rows, column, sides)
         training = vectors.where(f"{SIDE} = 'train'")
         width = pca["components"] if pca else embedding.width
-        fitted = fit_classifier(training, settings, labels, width, slots(job.session))
+        fitted = fit_classifier(training, settings, sides.labels, width, slots(job.session))
         fitted.model.write().overwrite().save(spark_uri(join(folder, "model")))
         predictions = predict(fitted, vectors.where(f"{SIDE} = 'test'").drop(SIDE))
         predictions.write.mode("overwrite").parquet(spark_uri(job.folder("predictions")))
-        metrics = _judge(job, labels)
+        metrics = _judge(job, sides)
         features = f"{width} principal components" if pca else f"all {width} features"
         job.write_json(
             join(folder, "classifier.json"),
@@ -71,7 +89,7 @@ def train(job: Job) -> None:
                 "features": features,
                 "input_column": VECTOR,
                 "scores": fitted.scores,
-                "labels": labels,
+                "labels": sides.labels,
                 "split": sides.description,
                 "train_rows": int((sides.frame[SIDE] == "train").sum()),
                 "test_rows": int((sides.frame[SIDE] == "test").sum()),
@@ -101,14 +119,18 @@ def choose_sides(about: pd.DataFrame, settings: Classify) -> Sides:
         TrainingError: fewer than two classes, or a side with no rows.
     """
     labelled = about[about[schema.LABEL].notna()].sort_values(schema.PATH)
+    warnings: list[str] = []
     if labelled[schema.LABEL].nunique() < 2:
         raise TrainingError(
             f"a classifier needs two labels or more, and the features have {labelled[schema.LABEL].nunique()}; set"
             " images.layout or labels.table so that labels are read, and run extract again"
         )
+    by_split = not settings.group_by and labelled[schema.SPLIT].notna().any()
+    if not settings.group_by and not by_split:
+        labelled = _without_singles(labelled, settings.test_share, warnings)
     labels = labelled[schema.LABEL].tolist()
     groups = _groups(labelled, settings.group_by) if settings.group_by else None
-    if groups is None and labelled[schema.SPLIT].notna().any():
+    if by_split:
         frame, description = _by_split(labelled, settings)
     else:
         held = hold_out(labels, groups, settings.test_share, settings.seed)
@@ -120,12 +142,58 @@ def choose_sides(about: pd.DataFrame, settings: Classify) -> Sides:
         raise TrainingError(
             f"{description} That leaves nothing to {'learn from' if 'train' not in sides else 'judge on'}"
         )
+    learnt, unseen = _classes(frame, description, warnings)
     fold = np.full(len(frame), -1)
     if settings.grid:
         learning = (frame[SIDE] == "train").to_numpy()
         own = [g for g, keep in zip(groups, learning, strict=True) if keep] if groups else None
         fold[learning] = fold_numbers(frame.loc[learning, schema.LABEL].tolist(), own, settings.folds, settings.seed)
-    return Sides(frame.assign(**{FOLD: fold})[[schema.PATH, SIDE, FOLD]], description)
+    chosen = frame.assign(**{FOLD: fold})[[schema.PATH, SIDE, FOLD]]
+    return Sides(chosen, description, learnt, unseen, tuple(warnings))
+
+
+def _without_singles(labelled: pd.DataFrame, share: float, warnings: list[str]) -> pd.DataFrame:
+    """Without the classes of a single picture, which cannot be both learnt from and judged on; they are warned of.
+
+    Raises:
+        TrainingError: fewer than two classes are left.
+    """
+    numbers = labelled[schema.LABEL].value_counts()
+    single = sorted(numbers[numbers < 2].index)
+    if not single:
+        return labelled
+    told = f"with one picture alone, {_named(single)} cannot be learnt from and judged on"
+    if len(numbers) - len(single) < 2:
+        raise TrainingError(
+            f"cannot hold out {share:.0%} of {len(labelled)} labelled pictures in {len(numbers)} classes: {told}, and"
+            " fewer than two classes are left; add pictures, or splits by images.layout"
+        )
+    warnings.append(f"{told}, and the classifier is trained without; splits by images.layout would keep such classes")
+    return labelled[~labelled[schema.LABEL].isin(single)]
+
+
+def _classes(frame: pd.DataFrame, description: str, warnings: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes that are learnt, and those that are judged on alone, which are warned of.
+
+    Raises:
+        TrainingError: fewer than two are learnt.
+    """
+    sides = {side: set(rows) for side, rows in frame.groupby(SIDE)[schema.LABEL]}
+    learnt, unseen = sorted(sides["train"]), sorted(sides["test"] - sides["train"])
+    if len(learnt) < 2:
+        raise TrainingError(
+            f"{description} That leaves one class to learn from, {learnt[0]!r}, and a classifier needs two; look at"
+            " classify.train_split and classify.group_by"
+        )
+    if unseen:
+        warnings.append(f"no picture to learn from is of {_named(unseen)}: those that are judged on count as wrong")
+    return tuple(learnt), tuple(unseen)
+
+
+def _named(labels: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    shown = ", ".join(repr(label) for label in labels[:NAMED])
+    return shown + (f" and {len(labels) - NAMED:,} more" if len(labels) > NAMED else "")
 
 
 def _by_split(labelled: pd.DataFrame, settings: Classify) -> tuple[pd.DataFrame, str]:
@@ -181,6 +249,11 @@ def _read_rows(job: Job) -> tuple[DataFrame, str, dict[str, Any] | None]:
             None,
         )
     pca = job.newest("pca", job.embedding().fingerprint)
+    if pca is not None and (changed := job.changed_since(pca["id"])):
+        raise OutputError(
+            f"the PCA {pca['id']} is older than the features, which run {changed} changed; run `mirabelle reduce`"
+            " first, or set classify.features=full"
+        )
     if pca is None:
         raise OutputError(
             f"{job.output} has no PCA of {job.embedding().folder}; run `mirabelle reduce` first, or set"
@@ -202,15 +275,12 @@ def _with_vectors(job: Job, rows: DataFrame, column: str, sides: Sides) -> DataF
     return vectors.join(F.broadcast(chosen), on=schema.PATH, how="inner")
 
 
-def _judge(job: Job, labels: list[str]) -> Metrics:
-    """Metrics from the predictions as they were written."""
-    import pyarrow.dataset as ds
-
-    table = ds.dataset(job.folder("predictions"), format="parquet").to_table(
-        columns=[schema.LABEL, schema.PREDICTED, schema.PROBABILITIES]
-    )
+def _judge(job: Job, sides: Sides) -> Metrics:
+    """Metrics from the predictions as they were written; a class that no model saw has probability 0."""
+    table = job.read_parquet(job.folder("predictions"), [schema.LABEL, schema.PREDICTED, schema.PROBABILITIES])
+    labels = [*sides.labels, *sides.unseen]
     number = {label: i for i, label in enumerate(labels)}
     truth = np.array([number[label] for label in table[schema.LABEL].to_pylist()], dtype=np.int64)
     predicted = np.array([number[label] for label in table[schema.PREDICTED].to_pylist()], dtype=np.int64)
-    probabilities = as_matrix(table[schema.PROBABILITIES])
+    probabilities = np.pad(as_matrix(table[schema.PROBABILITIES]), ((0, 0), (0, len(sides.unseen))))
     return evaluate(truth, predicted, probabilities, labels)

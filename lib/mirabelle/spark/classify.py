@@ -102,7 +102,9 @@ def fit_classifier(
     indexer = StringIndexerModel.from_labels(list(labels), inputCol=schema.LABEL, outputCol=INDEX)
     indexed = indexer.transform(training).cache()
     try:
-        estimator = _make(check_estimator(classify), classify, len(labels), width)
+        kind = check_estimator(classify)
+        classify = _with_outer_layers(classify, len(labels), width)
+        estimator = _make(kind, classify, len(labels))
         model, chosen = _fit(estimator, indexed, classify, parallelism)
     finally:
         indexed.unpersist()
@@ -130,7 +132,18 @@ def predict(fitted: Fitted, rows: DataFrame) -> DataFrame:
     return found.select(*kept, F.col(schema.PREDICTED), scores.cast("array<float>").alias(schema.PROBABILITIES))
 
 
-def _make(kind: type[Estimator[Any]], classify: Classify, classes: int, width: int) -> Estimator[Any]:
+def _with_outer_layers(classify: Classify, classes: int, width: int) -> Classify:
+    """The user gives a perceptron's hidden layers, in a grid too; the outer ones follow from the data."""
+    if classify.estimator != "MultilayerPerceptronClassifier":
+        return classify
+    grid = dict(classify.grid)
+    if "layers" in grid:
+        grid["layers"] = [[width, *hidden, classes] for hidden in grid["layers"]]
+    params = {**classify.params, "layers": [width, *classify.params.get("layers", []), classes]}
+    return classify.model_copy(update={"params": params, "grid": grid})
+
+
+def _make(kind: type[Estimator[Any]], classify: Classify, classes: int) -> Estimator[Any]:
     """The estimator, wired to our columns, and wrapped where it knows two classes only."""
     from pyspark.ml.classification import OneVsRest
 
@@ -138,9 +151,6 @@ def _make(kind: type[Estimator[Any]], classify: Classify, classes: int, width: i
     params = dict(classify.params)
     if "seed" in names:
         params.setdefault("seed", classify.seed)
-    if classify.estimator == "MultilayerPerceptronClassifier":
-        # The user gives the hidden layers; the outer ones follow from the data.
-        params["layers"] = [width, *params.get("layers", []), classes]
     columns = {"featuresCol": VECTOR, "labelCol": INDEX, "predictionCol": PREDICTED_INDEX}
     try:
         estimator = kind(**params, **{key: value for key, value in columns.items() if key in names})

@@ -281,3 +281,35 @@ def test_the_frame_has_three_columns_and_a_row_a_path() -> None:
     assert frame["path"].is_unique
     assert set(frame["_side"]) == {"train", "test"}
     pd.testing.assert_frame_equal(rows, before)
+
+
+# Classes that are on one side alone
+
+
+def test_classes_that_are_judged_on_alone_are_named_and_not_learnt() -> None:
+    rows = about([*"aabbab", "z", "y"], ["Training"] * 4 + ["Test"] * 4)
+    sides = choose_sides(rows, Classify())
+    assert (sides.labels, sides.unseen) == (("a", "b"), ("y", "z"))
+    assert len(sides.warnings) == 1 and "'y', 'z'" in sides.warnings[0]
+    assert Counter(by_path(sides).values()) == {"train": 4, "test": 4}
+    assert choose_sides(about([*"abab"], ["Training"] * 2 + ["Test"] * 2), Classify()).warnings == ()
+
+
+def test_one_class_to_learn_from_is_refused() -> None:
+    with pytest.raises(TrainingError, match="leaves one class to learn from, 'a'"):
+        choose_sides(about([*"aaab"], ["Training"] * 2 + ["Test"] * 2), Classify())
+
+
+def test_a_class_of_one_picture_is_left_out_and_named() -> None:
+    sides = choose_sides(about([*"aaaabbbb", "c"]), Classify(test_share=0.25))
+    assert (sides.labels, sides.unseen) == (("a", "b"), ())
+    assert len(by_path(sides)) == 8 and len(sides.warnings) == 1 and "'c'" in sides.warnings[0]
+
+
+@pytest.mark.parametrize("each", [2, 3])
+def test_classes_of_two_or_three_pictures_are_on_both_sides(each: int) -> None:
+    rows = about([kind for kind in "abcdefghij" for _ in range(each)])
+    sides = choose_sides(rows, Classify(test_share=0.2))
+    kinds = {(path.split("/")[2], side) for path, side in by_path(sides).items()}
+    assert kinds == {(kind, side) for kind in "abcdefghij" for side in ("train", "test")}
+    assert sides.warnings == ()
