@@ -37,6 +37,8 @@ CARRY_FILE: Final = "_carry_file"
 """The table's own file that has features of the same content, or null."""
 CARRY_PATH: Final = "_carry_path"
 """The path they stand under there."""
+FILE: Final = "_file"
+"""The table's own file that a row is in, wherever DuckDB or a task is told of rows by file."""
 REUSE_COLUMNS: Final = (TWIN, CARRY_FILE, CARRY_PATH)
 
 # Parts of a worker's time in the run manifest.

@@ -9,6 +9,7 @@ from mirabelle import schema
 from mirabelle.errors import OutputError
 from mirabelle.network.embedding import Embedding
 from mirabelle.storage import absolute, join, open_store, spark_uri
+from mirabelle.table.chunks import label_columns
 from mirabelle.table.current_view import newest_listing
 from mirabelle.table.features import FeatureTable
 from mirabelle.table.runlog import read_manifests
@@ -39,18 +40,18 @@ def read_features(spark: SparkSession, table: FeatureTable, output: str, listing
     files = [spark_uri(path) for chunk in chunks for path in table.files("features", chunk)]
     if not files:
         raise OutputError(f"{output} holds no features of {table.embedding.folder} yet; run `mirabelle extract` first")
-    labels = sorted({label for chunk in chunks for label in chunk.labels})
+    labels = label_columns(chunks)
     frame = spark.read.schema(schema.features_ddl(labels)).option("basePath", spark_uri(join(output, "features")))
     rows = frame.parquet(*files)
     if listing is not None:
         current = spark.read.schema(f"{schema.PATH} string, {schema.ETAG} string").parquet(spark_uri(listing))
         rows = rows.join(current, on=[schema.PATH, schema.ETAG], how="left_semi")
     if any(chunk.changed for chunk in chunks):
-        newest = rows.groupBy(schema.PATH).agg(F.max(schema.RUN).alias("newest"), F.count("*").alias("rows"))
+        newest = rows.groupBy(schema.PATH).agg(F.max(schema.RUN).alias("_newest"), F.count("*").alias("_rows"))
         # Few paths have several rows, so this side is small; only they need telling apart.
-        several = newest.where("rows > 1").select(schema.PATH, "newest")
+        several = newest.where(F.col("_rows") > 1).select(schema.PATH, "_newest")
         rows = rows.join(F.broadcast(several), on=schema.PATH, how="left")
-        rows = rows.where(F.col("newest").isNull() | (F.col("newest") == F.col(schema.RUN)))
+        rows = rows.where(F.col("_newest").isNull() | (F.col("_newest") == F.col(schema.RUN)))
     lineage = {schema.EMBEDDING_METADATA_KEY: json.dumps(table.embedding.to_json())}
     return rows.select(
         schema.PATH,
@@ -62,7 +63,7 @@ def read_features(spark: SparkSession, table: FeatureTable, output: str, listing
         schema.ETAG,
         schema.MODIFIED,
         F.col(schema.FEATURES).alias(schema.FEATURES, metadata=lineage),
-        *labels,
+        *(f"`{label}`" for label in labels),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from mirabelle import schema
@@ -77,6 +78,14 @@ class Chunk:
     def to_json(self) -> bytes:
         """What its marker holds."""
         return json.dumps(asdict(self), indent=2).encode()
+
+
+def label_columns(chunks: Sequence[Chunk]) -> tuple[str, ...]:
+    """Further label columns of any of a table's chunks, oldest first, by name.
+
+    Of those that differ in case alone, which no Spark can tell apart, the newest counts.
+    """
+    return tuple(sorted({label.casefold(): label for chunk in chunks for label in chunk.labels}.values()))
 
 
 def recover(store: Store, output: str) -> int:

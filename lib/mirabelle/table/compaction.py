@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from mirabelle import schema
 from mirabelle.errors import OutputError, RunFailed
 from mirabelle.storage import Store
-from mirabelle.storage.database import copy_to, open_database, quoted
-from mirabelle.table.chunks import Chunk
+from mirabelle.storage.database import column, copy_to, open_database, quoted
+from mirabelle.table.chunks import Chunk, label_columns
 from mirabelle.table.current_view import POLICY, CurrentView, current_view, fetch_listing, listing_run
 from mirabelle.table.features import KINDS, FeatureTable
-from mirabelle.worker.compact import FILE, MergeReport, plan_file
+from mirabelle.worker.compact import MergeReport, plan_file
 from mirabelle.worker.embed import parquet_bytes
 
 REJECTS_A_FILE = 200_000
@@ -124,9 +124,9 @@ def _check_listing(chunks: Sequence[Chunk], listing: str | None) -> None:
 
 def _group(view: CurrentView, sizes: dict[str, int], scratch: str, target_bytes: int) -> tuple[Group, ...]:
     """Old files in order, cut where what is kept of them would be more than ``target_bytes``."""
-    query = f"""select file, kept, rows from
-        (select file, count(*) as kept from {quoted(view.features)} group by 1)
-        join (select file, count(*) as rows from {quoted(view.every)} group by 1) using (file) order by file"""
+    query = f"""select _file, _kept, _rows from
+        (select _file, count(*) as _kept from {quoted(view.features)} group by 1)
+        join (select _file, count(*) as _rows from {quoted(view.every)} group by 1) using (_file) order by _file"""
     with open_database(scratch) as database:
         found: list[tuple[str, int, int]] = database.execute(query).fetchall()
     groups: list[Group] = []
@@ -149,7 +149,7 @@ def stage_plans(store: Store, plan: Plan, staging: str, scratch: str) -> None:
         for task, group in enumerate(plan.groups):
             # By file in the whole, so that only this part of it is read.
             between = f"between {quoted(group.first)} and {quoted(group.last)}"
-            query = f"select {FILE}, {schema.PATH} from {quoted(plan.view.features)} where {FILE} {between}"
+            query = f"select _file, path from {quoted(plan.view.features)} where _file {between}"
             copy_to(database, query, local)
             store.upload(local, plan_file(staging, task))
 
@@ -195,7 +195,7 @@ def commit(store: Store, plan: Plan, run: str, reports: Sequence[MergeReport], s
 
 def labels_of(plan: Plan) -> tuple[str, ...]:
     """Further label columns of the new files: all that any old file has."""
-    return tuple(sorted({label for chunk in plan.chunks for label in chunk.labels}))
+    return label_columns(plan.chunks)
 
 
 def _stage_rejects(
@@ -203,7 +203,7 @@ def _stage_rejects(
 ) -> tuple[list[str], list[dict[str, object]], int]:
     """Write the rejects that count, each file of one policy; returns their names, policies, and bytes in all."""
     target = schema.rejects_schema(plan.table.embedding.to_json())
-    columns = ", ".join(target.names)
+    columns = ", ".join(map(column, target.names))
     local = os.path.join(scratch, "rejects-of-one.parquet")
     names: list[str] = []
     limits: list[dict[str, object]] = []

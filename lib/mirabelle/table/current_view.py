@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 from mirabelle import schema
 from mirabelle.errors import OutputError
 from mirabelle.storage import Store, join
-from mirabelle.storage.database import copy_to, open_database, quoted
+from mirabelle.storage.database import column, copy_to, open_database, quoted
 from mirabelle.table.features import FeatureTable
 
 if TYPE_CHECKING:
     import duckdb
 
-POLICY = "policy"
+POLICY = "_policy"
 LISTING_ENDING = ".listing.parquet"
 
 
@@ -34,8 +34,8 @@ class CurrentView:
     """The rows that count, as files of this machine's disk, and how many rows there are.
 
     Attributes:
-        every: Parquet file of ``path, etag, run, file`` of all rows of features.
-        features: Parquet file of ``path, run, file``, a row for each row of features that counts, by file and path.
+        every: Parquet file of ``path, etag, run, _file`` of all rows of features.
+        features: Parquet file of ``path, run, _file``, a row for each row of features that counts, by file and path.
         rejects: Parquet file of the rejects that count, whole, with ``run`` and ``POLICY``, a position in ``policies``.
         policies: the limits that the table's rejects were made under.
         kept, rows: of features, those that count, and all.
@@ -100,14 +100,14 @@ def current_view(table: FeatureTable, listing: str | None, scratch: str) -> Curr
     names = {name: os.path.join(scratch, f"{name}-now.parquet") for name in ("done", "features", "rejects")}
     policies = _write_rows(table, names["done"], scratch)
     with open_database(scratch) as database:
-        database.execute(f"create view d as select * from {quoted(names['done'])}")
-        database.execute(f"create view r as {_every_reject(max(1, len(policies)), scratch)}")
+        database.execute(f"create view _d as select * from {quoted(names['done'])}")
+        database.execute(f"create view _r as {_every_reject(max(1, len(policies)), scratch)}")
         if listing is not None:
-            database.execute(f"create view l as select * from {quoted(listing)}")
+            database.execute(f"create view _l as select * from {quoted(listing)}")
         _keep(database, names, listing is not None)
         kept, paths = _count(database, f"count(*), count(distinct path) from {quoted(names['features'])}")
-        (rows,) = _count(database, "count(*) from d")
-        (rejects,) = _count(database, "count(*) from r")
+        (rows,) = _count(database, "count(*) from _d")
+        (rejects,) = _count(database, "count(*) from _r")
         (rejects_kept,) = _count(database, f"count(*) from {quoted(names['rejects'])}")
     files = (names["done"], names["features"], names["rejects"])
     return CurrentView(*files, policies, kept, rows, rejects_kept, rejects, repeated=kept - paths)
@@ -137,27 +137,27 @@ def _rejects_file(scratch: str, policy: int) -> str:
 
 def _every_reject(files: int, scratch: str) -> str:
     """The query for all rejects, with ``run`` and ``POLICY``."""
-    columns = ", ".join([*schema.rejects_schema({}).names, schema.RUN])
+    columns = ", ".join(map(column, [*schema.rejects_schema({}).names, schema.RUN]))
     return " union all ".join(
         f"select {columns}, {i} as {POLICY} from {quoted(_rejects_file(scratch, i))}" for i in range(files)
     )
 
 
 def _keep(database: duckdb.DuckDBPyConnection, names: dict[str, str], is_listed: bool) -> None:
-    listed = "semi join l using (path, etag)" if is_listed else ""
+    listed = "semi join _l using (path, etag)" if is_listed else ""
     copy_to(
         database,
-        f"""select path, run, file from d {listed}
-        qualify rank() over (partition by path order by run desc) = 1 order by file, path""",
+        f"""select path, run, _file from _d {listed}
+        qualify rank() over (partition by path order by run desc) = 1 order by _file, path""",
         names["features"],
     )
     # Where nothing tells what is listed, the newest word on a path counts, be it features or a reject.
-    newer = "" if is_listed else "and f.run >= r.run"
+    newer = "" if is_listed else "and _f.run >= _newest.run"
     copy_to(
         database,
         f"""select * from (
-            select * from r {listed} qualify row_number() over (partition by path order by run desc) = 1
-        ) r anti join {quoted(names["features"])} f on r.path = f.path {newer} order by path""",
+            select * from _r {listed} qualify row_number() over (partition by path order by run desc) = 1
+        ) _newest anti join {quoted(names["features"])} _f on _newest.path = _f.path {newer} order by path""",
         names["rejects"],
     )
 

@@ -113,50 +113,53 @@ def compare(
     rejects = [schema.PATH, schema.STAGE, schema.SIZE_BYTES, schema.ETAG]
     table.write_rows("rejects", rejects, names["rejected"], reject_policy(limits))
     newest = "qualify row_number() over (partition by path order by run desc) = 1"
-    same = "l.etag = d.etag and l.size_bytes is not distinct from d.size_bytes"
+    same = "_l.etag = _d.etag and _l.size_bytes is not distinct from _d.size_bytes"
     labels = " and ".join(
-        f"l.{column(name)} is not distinct from d.{column(name)}" for name in columns if name not in _FACTS
+        f"_l.{column(name)} is not distinct from _d.{column(name)}" for name in columns if name not in _FACTS
     )
     # A manifest may tell etags of files on a disk, which are made of time and size.
-    is_content = "(l.etag not like '~%' and l.path like 's3://%')" if listing.etags_tell_content else "false"
+    is_content = "(_l.etag not like '~%' and _l.path like 's3://%')" if listing.etags_tell_content else "false"
     with open_database(scratch) as database:
-        database.execute(f"create view l as select * from {quoted(listing.file)}")
-        database.execute(f"create view d as select * from {quoted(names['done'])} {newest}")
+        database.execute(f"create view _l as select * from {quoted(listing.file)}")
+        database.execute(f"create view _d as select * from {quoted(names['done'])} {newest}")
         decoding = f"where stage = {quoted(str(Stage.DECODE))}"
         database.execute(
-            f"create view r as select * from (select * from {quoted(names['rejected'])} {newest}) {decoding}"
+            f"create view _r as select * from (select * from {quoted(names['rejected'])} {newest}) {decoding}"
         )
-        content = "select etag, size_bytes, min_by(file, path) as file, min(path) as path from d group by all"
-        database.execute(f"create view c as {content}")
+        content = (
+            "select etag, size_bytes, min_by(_file, path) as _file, min(path) as path from _d group by etag, size_bytes"
+        )
+        database.execute(f"create view _c as {content}")
         status = f"""case
-            when d.path is null and (r.path is null or {full}) then 'new'
+            when _d.path is null and (_r.path is null or {full}) then 'new'
             when {full} then 'changed'
-            when d.path is not null and {same} and {labels} then 'unchanged'
-            when r.path is not null then 'rejected'
+            when _d.path is not null and {same} and {labels} then 'unchanged'
+            when _r.path is not null then 'rejected'
             else 'changed' end"""
-        carried = f"d.path is not null and {same} and not {full}"
-        elsewhere = f"c.etag = l.etag and c.size_bytes = l.size_bytes and {is_content} and not {full}"
+        carried = f"_d.path is not null and {same} and not {full}"
+        elsewhere = f"_c.etag = _l.etag and _c.size_bytes = _l.size_bytes and {is_content} and not {full}"
         database.execute(
-            f"""create view w as select l.*, {status} as {STATUS},
-            case when {carried} then d.file else c.file end as {schema.CARRY_FILE},
-            case when {carried} then d.path else c.path end as {schema.CARRY_PATH},
-            case when {is_content} then l.etag || '-' || coalesce(l.size_bytes, -1) else l.path end as content
-            from l left join d on l.path = d.path
-            left join r on l.path = r.path and l.etag = r.etag and l.size_bytes is not distinct from r.size_bytes
-            left join c on {elsewhere}"""
+            f"""create view _w as select _l.*, {status} as {STATUS},
+            case when {carried} then _d._file else _c._file end as {schema.CARRY_FILE},
+            case when {carried} then _d.path else _c.path end as {schema.CARRY_PATH},
+            case when {is_content} then _l.etag || '-' || coalesce(_l.size_bytes, -1) else _l.path end as _content
+            from _l left join _d on _l.path = _d.path
+            left join _r on _l.path = _r.path and _l.etag = _r.etag
+                and _l.size_bytes is not distinct from _r.size_bytes
+            left join _c on {elsewhere}"""
         )
         copy_to(
             database,
-            f"""select * exclude (content, place, leader),
-            place % {MOST_TWINS} != 0 as {schema.TWIN} from (
-                select *, row_number() over (partition by content order by path) - 1 as place,
-                min(path) over (partition by content) as leader
-                from w where {STATUS} in ('new', 'changed')
-            ) order by leader, place""",
+            f"""select * exclude (_content, _place, _leader),
+            _place % {MOST_TWINS} != 0 as {schema.TWIN} from (
+                select *, row_number() over (partition by _content order by path) - 1 as _place,
+                min(path) over (partition by _content) as _leader
+                from _w where {STATUS} in ('new', 'changed')
+            ) order by _leader, _place""",
             names["todo"],
         )
-        counted = dict(database.execute(f"select {STATUS}, count(*) from w group by 1").fetchall())
-        gone = database.execute("select count(*) from d anti join l on d.path = l.path").fetchall()[0][0]
+        counted = dict(database.execute(f"select {STATUS}, count(*) from _w group by 1").fetchall())
+        gone = database.execute("select count(*) from _d anti join _l on _d.path = _l.path").fetchall()[0][0]
     rejected = counted.get("rejected", 0)
     return Difference(
         counted.get("new", 0),

@@ -182,7 +182,7 @@ class FeatureTable:
         return mended + len(left)
 
     def write_rows(self, kind: str, columns: Sequence[str], file: str, policy: dict[str, object] | None = None) -> None:
-        """Put some columns of all committed rows into a Parquet file of this machine's disk, with ``run`` and ``file``.
+        """Put some columns of all committed rows, ``run`` and ``_file`` into a Parquet file of this machine's disk.
 
         Args:
             kind: ``features`` or ``rejects``.
@@ -192,7 +192,7 @@ class FeatureTable:
         """
         known = schema.listing_schema() if kind == "features" else schema.rejects_schema({})
         target = pa.schema([(c, known.field(c).type if c in known.names else pa.string()) for c in columns])
-        whole = target.append(pa.field(schema.RUN, pa.string())).append(pa.field("file", pa.string()))
+        whole = target.append(pa.field(schema.RUN, pa.string())).append(pa.field(schema.FILE, pa.string()))
 
         def read(named: tuple[str, str]) -> pa.Table:
             run, path = named
@@ -201,7 +201,7 @@ class FeatureTable:
                 there = [c for c in columns if c in parquet.schema_arrow.names]
                 rows = parquet.read(there)
             made = {c: rows[c] for c in there}
-            made |= {schema.RUN: pa.array([run] * len(rows), pa.string()), "file": pa.array([path] * len(rows))}
+            made |= {schema.RUN: pa.array([run] * len(rows), pa.string()), schema.FILE: pa.array([path] * len(rows))}
             return pa.table(
                 [made[f.name].cast(f.type) if f.name in made else pa.nulls(len(rows), f.type) for f in whole],
                 schema=whole,

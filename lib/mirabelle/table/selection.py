@@ -14,6 +14,7 @@ from typing import Any
 from mirabelle.errors import OutputError
 from mirabelle.storage import Store
 from mirabelle.storage.database import copy_to, open_database, quoted
+from mirabelle.table.chunks import label_columns
 from mirabelle.table.current_view import current_view, fetch_listing
 from mirabelle.table.features import FeatureTable
 from mirabelle.worker.reduce import FilePart
@@ -43,7 +44,7 @@ class Selection:
     Attributes:
         folder: of the table's features.
         files: those with rows that count, oldest run first.
-        stale: Parquet file of this machine's disk, ``file`` and ``path`` of the other rows of those files, by file;
+        stale: Parquet file of this machine's disk, ``_file`` and ``path`` of the other rows of those files, by file;
             empty where there are none.
         labels: further label columns.
     """
@@ -91,24 +92,25 @@ def select_rows(store: Store, table: FeatureTable, listing: str | None, scratch:
         every, kept = quoted(view.every), quoted(view.features)
         # Of every file, how many rows it has and which count; a path stands once in a file.
         found = database.execute(
-            f"""select e.file, k.kept, e.rows, k.digest
-            from (select file, count(*) as rows from {every} group by file) e
-            join (select file, count(*) as kept, bit_xor(md5_number_lower(path)) as digest from {kept} group by file) k
-            on e.file = k.file order by e.file"""
+            f"""select _e._file, _kept, _rows, _digest
+            from (select _file, count(*) as _rows from {every} group by _file) _e
+            join (select _file, count(*) as _kept, bit_xor(md5_number_lower(path)) as _digest
+                from {kept} group by _file) _k
+            on _e._file = _k._file order by _e._file"""
         ).fetchall()
         partly = [file for file, kept_rows, rows, _ in found if kept_rows < rows]
         if partly:
             copy_to(
                 database,
-                f"""select e.file, e.path from {every} e semi join {kept} s on e.file = s.file
-                anti join {kept} k on e.file = k.file and e.path = k.path order by e.file""",
+                f"""select _e._file, _e.path from {every} _e semi join {kept} _s on _e._file = _s._file
+                anti join {kept} _k on _e._file = _k._file and _e.path = _k.path order by _e._file""",
                 stale,
             )
     files = tuple(
         FeatureFile(file.removeprefix(f"{folder}/"), int(kept), int(rows), f"{digest:x}")
         for file, kept, rows, digest in found
     )
-    labels = tuple(sorted({label for chunk in chunks for label in chunk.labels}))
+    labels = label_columns(chunks)
     return Selection(folder, files, stale if partly else "", labels)
 
 

@@ -46,22 +46,22 @@ def check_rows(
     notes.counts["rows in the current view"] += view.kept
     notes.counts["rejects in the current view"] += view.rejects_kept
     with open_database(scratch) as database:
-        database.execute(f"create view d as select * from {quoted(view.every)}")
-        database.execute(f"create view r as select * from {quoted(rejects)}")
-        database.execute(f"create view f as select * from {quoted(view.features)}")
+        database.execute(f"create view _d as select * from {quoted(view.every)}")
+        database.execute(f"create view _r as select * from {quoted(rejects)}")
+        database.execute(f"create view _f as select * from {quoted(view.features)}")
         _check_repeats(database, name, notes)
         if newest and listed:
-            database.execute(f"create view l as select * from {quoted(listed)}")
+            database.execute(f"create view _l as select * from {quoted(listed)}")
             _check_view(database, name, newest, view, notes)
 
 
 def _check_repeats(database: duckdb.DuckDBPyConnection, name: str, notes: Notes) -> None:
     """A run puts each path in one place, once."""
-    for kind, view in (("features", "d"), ("rejects", "r")):
+    for kind, view in (("features", "_d"), ("rejects", "_r")):
         total, shown = _paths(database, f"select path from {view} group by path, run having count(*) > 1")
         if total:
             notes.find(f"{name}: paths with several rows of {kind} of one run ({total:,}): {examples(shown, total)}")
-    total, shown = _paths(database, "select path from d semi join r using (path, run)")
+    total, shown = _paths(database, "select path from _d semi join _r using (path, run)")
     if total:
         notes.find(
             f"{name}: paths both in the features and in the rejects of one run ({total:,}): {examples(shown, total)}"
@@ -75,8 +75,8 @@ def _check_view(
     run = newest["run_id"]
     total, shown = _paths(
         database,
-        "select path from (select path, max(run) as rejected from r semi join l using (path, etag) group by path)"
-        " join (select path, max(run) as embedded from f group by path) using (path) where rejected > embedded",
+        "select path from (select path, max(run) as _rejected from _r semi join _l using (path, etag) group by path)"
+        " join (select path, max(run) as _embedded from _f group by path) using (path) where _rejected > _embedded",
     )
     if total:
         notes.find(
@@ -87,7 +87,7 @@ def _check_view(
         # It did not finish, and the next run goes on.
         return
     total, shown = _paths(
-        database, f"select path from l anti join f using (path) anti join {quoted(view.rejects)} using (path)"
+        database, f"select path from _l anti join _f using (path) anti join {quoted(view.rejects)} using (path)"
     )
     if total:
         notes.find(

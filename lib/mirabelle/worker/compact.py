@@ -20,7 +20,6 @@ from mirabelle import schema
 from mirabelle.storage import Store
 from mirabelle.worker.embed import parquet_writer
 
-FILE = "file"
 # A row group of the new file; with one of an old file, all that a task holds in memory.
 ROW_GROUP_BYTES = 32 * 2**20
 
@@ -52,7 +51,7 @@ class MergeReport:
 
 
 def plan_file(staging: str, task: int) -> str:
-    """Where a task finds its ``file`` and ``path`` of each row to keep."""
+    """Where a task finds its ``_file`` and ``path`` of each row to keep."""
     return f"{staging}/plan/task-{task:05d}.parquet"
 
 
@@ -80,8 +79,8 @@ def run_merge(store: Store, staging: str, task: int, columns: pa.Schema, attempt
 
 def _kept(store: Store, plan: pa.Table, columns: pa.Schema) -> Iterator[pa.Table]:
     """The rows to keep of each old row group, bit for bit."""
-    for file in sorted(pc.unique(plan[FILE]).to_pylist()):
-        paths = plan.filter(pc.equal(plan[FILE], file))[schema.PATH].combine_chunks()
+    for file in sorted(pc.unique(plan[schema.FILE]).to_pylist()):
+        paths = plan.filter(pc.equal(plan[schema.FILE], file))[schema.PATH].combine_chunks()
         with store.open(file) as source:
             parquet = pq.ParquetFile(source)
             there = [name for name in columns.names if name in parquet.schema_arrow.names]

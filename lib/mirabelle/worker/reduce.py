@@ -52,7 +52,7 @@ class Reading:
     Attributes:
         width: entries of every row's features.
         staging: folder for what tasks leave one another.
-        stale: Parquet file of ``file`` and ``path`` of rows to pass over; empty: none.
+        stale: Parquet file of ``_file`` and ``path`` of rows to pass over; empty: none.
         split: only rows of this split; None: all.
     """
 
@@ -111,10 +111,10 @@ def _stale(store: Store, stale: str, files: list[str]) -> dict[str, pa.Array]:
     if not files or not stale:
         return {}
     with store.open(stale) as source:
-        rows = pq.read_table(source, filters=[("file", "in", files)])
+        rows = pq.read_table(source, filters=[(schema.FILE, "in", files)])
     return {
-        file: rows.filter(pc.equal(rows["file"], file))[schema.PATH].combine_chunks()
-        for file in pc.unique(rows["file"]).to_pylist()
+        file: rows.filter(pc.equal(rows[schema.FILE], file))[schema.PATH].combine_chunks()
+        for file in pc.unique(rows[schema.FILE]).to_pylist()
     }
 
 
