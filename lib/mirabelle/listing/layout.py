@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ALL = ("*",)
 HIDDEN = (".*",)
+# The field that says where a file's own name stands, and becomes no column.
+NAME = "name"
 
 
 def compile_layout(layout: str) -> re.Pattern[str]:
@@ -29,16 +31,28 @@ def compile_layout(layout: str) -> re.Pattern[str]:
     for piece in re.split(r"(\{[^{}]*\}|\*\*/?|\*)", layout.strip("/")):
         if piece.startswith("{"):
             field = piece[1:-1]
-            if not field.isidentifier() or field in fields or field in schema.RESERVED or field.startswith("_"):
-                reason = "is there twice" if field in fields else "is no name that a label column can have"
+            if reason := _refusal(field, fields):
                 raise ListingError(f"images.layout {layout!r}: {{{field}}} {reason}")
             fields.append(field)
             pattern += f"(?P<{field}>[^/]+)"
         else:
             pattern += {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*"}.get(piece, re.escape(piece))
-    if not set(fields) - {"name"}:
+    if not set(fields) - {NAME}:
         raise ListingError(f"images.layout {layout!r} reads nothing from a path; write for instance {{label}}/{{name}}")
     return re.compile(pattern)
+
+
+def _refusal(field: str, earlier: Sequence[str]) -> str:
+    """Why a template cannot have this field after those, as the end of a sentence; empty: it can."""
+    folded = field.casefold()
+    # Neither Spark nor DuckDB tells columns apart by case.
+    if folded in map(str.casefold, earlier):
+        return "is there twice" if field in earlier else "is there twice, as case does not tell columns apart"
+    if folded in (schema.LABEL, schema.SPLIT, NAME) and field != folded:
+        return f"differs from {{{folded}}} in case alone; write {{{folded}}}"
+    if not field.isidentifier() or folded in map(str.casefold, schema.RESERVED) or field.startswith("_"):
+        return "is no name that a label column can have"
+    return ""
 
 
 def compile_patterns(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str], bool]:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from mirabelle import schema
 from mirabelle.errors import FetchError, ListingError
-from mirabelle.listing.labels import check_label_columns
+from mirabelle.listing.columns import Options, check_once, label_columns
 from mirabelle.listing.layout import compile_layout, compile_patterns
 from mirabelle.listing.rows import Listing, PathLabels, write_listing
 from mirabelle.storage import Store, is_s3, join
@@ -27,8 +27,6 @@ from mirabelle.storage import Store, is_s3, join
 BATCH_ROWS = 50_000
 CSV_BLOCK_BYTES = 2**23
 HEADER_BYTES = 2**16
-# What pandas calls a column for an index that has no name.
-PANDAS_INDEX = "__index_level_"
 # Names that others give these columns: S3 Inventory in CSV and in Parquet, pandas users, img2dataset.
 KNOWN = {
     schema.PATH: ("path", "uri", "file_name", "filename", "file", "image", "key", "Key"),
@@ -91,11 +89,7 @@ def read_manifest(
     labels = PathLabels(compile_layout(layout) if layout else None, layout)
     is_wanted = compile_patterns(include, exclude)
     files = _Files(store, path)
-    names = {label: schema.LABEL, split: schema.SPLIT}
-    told: dict[str, str] = {}
-    for name in files.labels:
-        told[name] = names.get(name, name)
-    check_label_columns(path, told)
+    told = label_columns(path, files.labels, Options(label, split), labels.extra)
     extra = [*labels.extra, *(n for n in told.values() if n not in (schema.LABEL, schema.SPLIT, *labels.extra))]
     target = schema.listing_schema(extra)
     base = root or path.rpartition("/")[0]
@@ -158,7 +152,7 @@ class _Files:
                 f"images.manifest {path} has no column {' or '.join(KNOWN[schema.PATH][:5])}; it has {columns}"
             )
         used = {*self._columns.values(), self._bucket, self._latest, self._deleted, *INVENTORY}
-        self.labels = [name for name in columns if name not in used and not name.startswith(PANDAS_INDEX)]
+        self.labels = [name for name in columns if name not in used]
         self.has_etags = self._columns[schema.ETAG] is not None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -166,6 +160,7 @@ class _Files:
         for name in self._names:
             try:
                 for batch in self._read(name):
+                    check_once(f"images.manifest {name}", batch.schema.names)
                     if self._first is not None and set(self._first) - set(batch.schema.names):
                         raise ListingError(
                             f"images.manifest {name} has other columns than {self._names[0]}; give both the same"

@@ -7,13 +7,17 @@ import re
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirabelle import schema
 from mirabelle.errors import ListingError
-from mirabelle.storage.database import copy_to, open_database, quoted
+from mirabelle.storage.database import column, copy_to, open_database, quoted
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Listing:
         labels: how many different labels there are.
         repeated: rows that were left out because another had the same path.
         etags_tell_content: whether rows of one etag and size are the same picture.
+        unmatched: rows of a table of labels that name no image of these.
     """
 
     file: str
@@ -39,6 +44,7 @@ class Listing:
     labels: int
     repeated: int
     etags_tell_content: bool
+    unmatched: int = 0
 
     @property
     def table(self) -> pa.Table:
@@ -90,7 +96,11 @@ def finish_listing(
     is_walk: bool = True,
     leftovers: Sequence[str] = (),
 ) -> Listing:
-    """A listing out of a query for its rows; ``leftovers`` are removed after it."""
+    """A listing out of a query for its rows; ``leftovers`` are removed after it.
+
+    Raises:
+        ListingError: rows of one path have different labels.
+    """
     file = new_file(scratch)
     repeated = 0
     with open_database(scratch) as database:
@@ -99,8 +109,9 @@ def finish_listing(
         else:
             rows, paths = database.execute(f"select count(*), count(distinct path) from ({query})").fetchall()[0]
             repeated = rows - paths
-            newest = " qualify row_number() over (partition by path order by modified desc nulls last) = 1"
-            copy_to(database, query + (newest if repeated else ""), file)
+            if repeated:
+                _check_conflicts(database, query, extra)
+            copy_to(database, query + (_newest(extra) if repeated else ""), file)
         found = database.execute(
             "select count(*), coalesce(sum(size_bytes), 0), count(*) filter (where label is null),"
             f" count(distinct label) from {quoted(file)}"
@@ -117,6 +128,29 @@ def finish_listing(
         repeated,
         etags_tell_content,
     )
+
+
+def _check_conflicts(database: duckdb.DuckDBPyConnection, query: str, extra: Sequence[str]) -> None:
+    """Refuse rows of one path that tell different labels; a row that tells none contradicts no other."""
+    for name in (schema.LABEL, schema.SPLIT, *extra):
+        value = column(name)
+        found = database.execute(
+            f"select path, min({value}), max({value}) from ({query}) group by path"
+            f" having min({value}) <> max({value}) order by path limit 1"
+        ).fetchone()
+        if found:
+            path, one, other = found
+            raise ListingError(
+                f"the manifest names {path} more than once, with the {name} {one!r} and {other!r}; keep one row an"
+                " image"
+            )
+
+
+def _newest(extra: Sequence[str]) -> str:
+    """SQL that keeps one row of each path, the same one however the rows are put in order."""
+    others = [schema.ETAG, schema.SIZE_BYTES, schema.LABEL, schema.SPLIT, *extra]
+    order = ", ".join(f"{column(name)} desc nulls last" for name in (schema.MODIFIED, *others))
+    return f" qualify row_number() over (partition by path order by {order}) = 1"
 
 
 def new_file(scratch: str) -> str:

@@ -29,6 +29,8 @@ def list_source(job: Job) -> Listing:
         )
     if images.repeated:
         job.console.warn(f"{images.repeated:,} rows of the manifest repeat a path; each image counts once")
+    if images.unmatched:
+        job.console.warn(f"{images.unmatched:,} rows of {job.config.labels.table} name no image that is listed")
     return images
 
 
