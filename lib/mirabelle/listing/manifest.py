@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from mirabelle import schema
 from mirabelle.errors import FetchError, ListingError
 from mirabelle.listing.columns import Options, check_once, label_columns
+from mirabelle.listing.facts import sizes, times
 from mirabelle.listing.layout import compile_layout, compile_patterns
 from mirabelle.listing.rows import Listing, PathLabels, write_listing
 from mirabelle.storage import Store, is_s3, join
@@ -194,24 +195,24 @@ class _Files:
 
     def objects(self, batch: pa.RecordBatch, paths: pa.Array) -> pa.Array:
         """Which rows are more than the "folders" that consoles make: empty, with names that end in /."""
-        size = self._columns[schema.SIZE_BYTES]
-        if size is None:
+        found = self._columns[schema.SIZE_BYTES]
+        if found is None:
             return pa.array([True] * batch.num_rows, pa.bool_())
-        is_empty = pc.equal(pc.fill_null(batch.column(size).cast(pa.string()), ""), "0")
+        is_empty = pc.fill_null(pc.equal(sizes(batch.column(found)), 0), False)
         return pc.invert(pc.and_(is_empty, pc.fill_null(pc.ends_with(paths, "/"), False)))
 
     def facts(self, rows: pa.RecordBatch) -> dict[str, pa.Array]:
         """Size, time and etag; an etag is made of the other two where none is told."""
 
-        def told(name: str, kind: pa.DataType) -> pa.Array:
+        def told(name: str) -> pa.Array:
             found = self._columns[name]
-            # Not safe: what nanoseconds there are beyond microseconds is let go.
-            return rows.column(found).cast(kind, safe=False) if found else pa.nulls(rows.num_rows, kind)
+            return rows.column(found) if found else pa.nulls(rows.num_rows, pa.string())
 
-        modified = told(schema.MODIFIED, schema.listing_schema().field(schema.MODIFIED).type)
-        size = told(schema.SIZE_BYTES, pa.int64())
-        etag = pc.utf8_trim(told(schema.ETAG, pa.string()), '"')
-        parts = (pc.fill_null(column.cast(pa.int64()).cast(pa.string()), "") for column in (modified, size))
+        # Inventories tell the bucket, and their times are UTC's though those in Parquet do not say so.
+        modified, moment = times(told(schema.MODIFIED), is_utc=self._bucket is not None)
+        size = sizes(told(schema.SIZE_BYTES))
+        etag = pc.utf8_trim(told(schema.ETAG).cast(pa.string()), '"')
+        parts = (pc.fill_null(column.cast(pa.string()), "") for column in (moment, size))
         # The mark in front tells it from one that stands for content.
         made = pc.binary_join_element_wise("~", *parts, "-")
         return {schema.SIZE_BYTES: size, schema.MODIFIED: modified, schema.ETAG: pc.coalesce(etag, made)}

@@ -116,9 +116,9 @@ def test_where_no_etag_is_told_time_and_size_stand_for_it(tmp_path: Path) -> Non
     assert all(one.startswith("~") for one in made)
 
 
-def test_times_in_nanoseconds_and_without_a_zone(tmp_path: Path) -> None:
+def test_times_in_nanoseconds(tmp_path: Path) -> None:
     moment = pa.scalar(1_700_000_000_123_456_789, pa.timestamp("ns"))
-    table = pa.table({"path": ["/a.jpg"], "modified": pa.array([moment.as_py()], pa.timestamp("ns"))})
+    table = pa.table({"path": ["/a.jpg"], "modified": pa.array([moment.as_py()], pa.timestamp("ns", tz="UTC"))})
     pq.write_table(table, tmp_path / "m.parquet")
     assert rows(read(tmp_path / "m.parquet"), "modified") == [(datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC),)]
 
