@@ -59,7 +59,11 @@ class Images(_Section):
         " a label column, `{name}` is the file's name and is not kept.",
     )
     include: Patterns = Field(("*",), description="Which files to take: patterns as in .gitignore, `*.jpg` or `a/**`.")
-    exclude: Patterns = Field((".*",), description="Which of those to leave out. Default: hidden files and folders.")
+    exclude: Patterns = Field(
+        (),
+        description="Which of those to leave out. Hidden files and folders, what systems leave (Thumbs.db, __MACOSX)"
+        " and outputs of Mirabelle are never listed.",
+    )
 
 
 class Labels(_Section):

@@ -10,6 +10,7 @@ import pyarrow as pa
 from mirabelle import schema
 from mirabelle.errors import ListingError
 from mirabelle.listing.layout import compile_layout, compile_patterns
+from mirabelle.listing.litter import is_litter
 from mirabelle.listing.rows import Listing, PathLabels, text_of, write_listing
 from mirabelle.storage import Entry, Store
 
@@ -26,7 +27,7 @@ def list_images(
     *,
     scratch: str,
 ) -> Listing:
-    """List the images below ``root``.
+    """List the images below ``root``; never what is hidden, what systems leave there, or what Mirabelle wrote.
 
     Args:
         store: where they are.
@@ -47,7 +48,8 @@ def list_images(
 
     def taken() -> Iterator[Entry]:
         for entry in store.walk(root):
-            if is_wanted(entry.path[start:]) and not f"{entry.path}/".startswith(ours):
+            below = entry.path[start:]
+            if not is_litter(below) and is_wanted(below) and not f"{entry.path}/".startswith(ours):
                 yield entry
 
     found = write_listing(
@@ -60,7 +62,8 @@ def list_images(
     )
     if not found.rows:
         raise ListingError(
-            f"no picture in {root} fits images.include {list(include)} and not images.exclude {list(exclude)}"
+            f"no picture in {root} fits images.include {list(include)} and not images.exclude {list(exclude)};"
+            " hidden files, what systems leave and what Mirabelle wrote do not count"
         )
     labels.check(root)
     return found

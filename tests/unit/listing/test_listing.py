@@ -12,8 +12,6 @@ from mirabelle.errors import ListingError
 from mirabelle.listing import Listing, compile_layout, join_labels, list_images
 from mirabelle.storage import DiskStore
 
-HIDDEN = [".*"]
-
 
 def touch(root: Path, *names: str) -> Path:
     for name in names:
@@ -30,7 +28,7 @@ def columns(listing: Listing, *wanted: str) -> list[tuple]:
     return list(zip(*(listing.table[c].to_pylist() for c in wanted), strict=True))
 
 
-def listed(root: Path, include: tuple = ("*",), exclude: tuple = tuple(HIDDEN), layout: str | None = None) -> Listing:
+def listed(root: Path, include: tuple = ("*",), exclude: tuple = (), layout: str | None = None) -> Listing:
     return list_images(DiskStore(), str(root), include, exclude, layout, scratch=tempfile.mkdtemp())
 
 
@@ -204,7 +202,7 @@ def test_file_names_that_several_images_share_cannot_tell_labels(tmp_path: Path)
 def test_what_we_wrote_below_the_root_is_not_listed(tmp_path: Path) -> None:
     root = touch(tmp_path, "a.jpg", "out/features/x.parquet", "outside.jpg", "labels.csv")
     found = list_images(
-        DiskStore(), str(root), ["*"], HIDDEN, None, [f"{root}/out", f"{root}/labels.csv"], scratch=tempfile.mkdtemp()
+        DiskStore(), str(root), ["*"], [], None, [f"{root}/out", f"{root}/labels.csv"], scratch=tempfile.mkdtemp()
     )
     assert names(found, root) == ["a.jpg", "outside.jpg"]
 
