@@ -7,10 +7,11 @@ paths, ``labels`` takes them from a table. All of them go row by row or batch by
 them holds all of it in memory.
 """
 
+from mirabelle.listing.chosen import told
 from mirabelle.listing.labels import join_labels
 from mirabelle.listing.layout import compile_layout, compile_patterns
 from mirabelle.listing.manifest import read_manifest
 from mirabelle.listing.rows import Listing
 from mirabelle.listing.walking import list_images
 
-__all__ = ["Listing", "compile_layout", "compile_patterns", "join_labels", "list_images", "read_manifest"]
+__all__ = ["Listing", "compile_layout", "compile_patterns", "join_labels", "list_images", "read_manifest", "told"]

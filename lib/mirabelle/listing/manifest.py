@@ -9,6 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -21,7 +22,10 @@ from mirabelle import schema
 from mirabelle.errors import FetchError, ListingError
 from mirabelle.listing.columns import Options, check_once, label_columns
 from mirabelle.listing.facts import sizes, times
+from mirabelle.listing.chosen import RowChoice, whole_paths
+from mirabelle.listing.chosen import told as counted
 from mirabelle.listing.layout import compile_layout, compile_patterns
+from mirabelle.listing.litter import is_litter
 from mirabelle.listing.rows import Listing, PathLabels, write_listing
 from mirabelle.storage import Store, is_s3, join
 
@@ -71,7 +75,7 @@ def read_manifest(
     split: str = schema.SPLIT,
     scratch: str,
 ) -> Listing:
-    """Read a manifest instead of listing.
+    """Read a manifest instead of listing. A path that somebody wrote out counts though it is hidden.
 
     Args:
         store: where the manifest is.
@@ -94,18 +98,19 @@ def read_manifest(
     extra = [*labels.extra, *(n for n in told.values() if n not in (schema.LABEL, schema.SPLIT, *labels.extra))]
     target = schema.listing_schema(extra)
     base = root or path.rpartition("/")[0]
+    choice = RowChoice(root, is_wanted, is_litter if files.is_inventory else lambda below: False)
 
     def batches() -> Iterator[pa.RecordBatch]:
         for batch in files.batches():
-            paths = _whole(files.paths(batch), base)
-            below = _below(paths.to_pylist(), root)
-            keep = pa.array([p is not None and is_wanted(p) for p in below], pa.bool_())
-            keep = pc.and_(pc.and_(keep, files.current(batch)), files.objects(batch, paths))
+            written = files.paths(batch)
+            paths = whole_paths(written.to_pylist(), base)
+            below = list(choice.keep(paths, files.current(batch), files.objects(batch, written)))
+            keep = pa.array([p is not None for p in below], pa.bool_())
             rows = batch.filter(keep)
-            kept = [p for p, wanted in zip(below, keep.to_pylist(), strict=True) if wanted and p is not None]
+            kept = [p for p in below if p is not None]
             made: dict[str, Any] = {n: pa.array(v, pa.string()) for n, v in labels.read(kept).items()}
             made |= {told[name]: rows.column(name).cast(pa.string()) for name in told}
-            made |= files.facts(rows) | {schema.PATH: paths.filter(keep)}
+            made |= files.facts(rows) | {schema.PATH: pa.array(paths, pa.string()).filter(keep)}
             nothing = len(kept)
             yield pa.record_batch(
                 [made[f.name] if f.name in made else pa.nulls(nothing, f.type) for f in target], schema=target
@@ -124,11 +129,11 @@ def read_manifest(
         raise ListingError(f"images.manifest {path}: {str(error).splitlines()[0]}; mend that row or column") from error
     if not found.rows:
         raise ListingError(
-            f"no row of images.manifest {path} fits images.root, images.include {list(include)} and not"
-            f" images.exclude {list(exclude)}"
+            f"no row of images.manifest {path} names an image of this run: {counted(tuple(choice.left_out.items()))};"
+            " mend the rows, images.root or the patterns"
         )
     labels.check(path)
-    return found
+    return replace(found, left_out=tuple(choice.left_out.items()))
 
 
 class _Files:
@@ -154,6 +159,7 @@ class _Files:
             )
         used = {*self._columns.values(), self._bucket, self._latest, self._deleted, *INVENTORY}
         self.labels = [name for name in columns if name not in used]
+        self.is_inventory = self._bucket is not None
         self.has_etags = self._columns[schema.ETAG] is not None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -301,22 +307,3 @@ def _up(folder: str, key: str) -> Iterator[str]:
     while folder:
         yield join(folder, key)
         folder = folder.rpartition("/")[0]
-
-
-def _whole(paths: pa.Array, base: str) -> pa.Array:
-    """Whole paths: those that are not are below ``base``; ``s3a:`` is ``s3:``."""
-    paths = pc.replace_substring_regex(paths, r"^s3[an]://", "s3://")
-    paths = pc.replace_substring_regex(paths, r"^file:/+", "/")
-    is_whole = pc.match_substring_regex(paths, r"^(/|[a-z0-9]+://)")
-    return pc.if_else(is_whole, paths, pc.binary_join_element_wise(base.rstrip("/"), paths, "/"))
-
-
-def _below(paths: Sequence[str | None], root: str) -> list[str | None]:
-    """Paths as patterns and templates see them: below the root, or without scheme and bucket; None: not there."""
-    if root:
-        start = f"{root.rstrip('/')}/"
-        return [path[len(start) :] if path is not None and path.startswith(start) else None for path in paths]
-    return [
-        None if path is None else path.partition("://")[2].partition("/")[2] if "://" in path else path.lstrip("/")
-        for path in paths
-    ]

@@ -34,6 +34,7 @@ class Listing:
         repeated: rows that were left out because another had the same path.
         etags_tell_content: whether rows of one etag and size are the same picture.
         unmatched: rows of a table of labels that name no image of these.
+        left_out: rows of a manifest that are no images of this run: (reason, how many).
     """
 
     file: str
@@ -45,6 +46,7 @@ class Listing:
     repeated: int
     etags_tell_content: bool
     unmatched: int = 0
+    left_out: tuple[tuple[str, int], ...] = ()
 
     @property
     def table(self) -> pa.Table:

@@ -13,7 +13,7 @@ from mirabelle.network import preparing
 from mirabelle.network.preparing import cache_folder
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.extract import describe
-from mirabelle.pipeline.source import read_listing
+from mirabelle.pipeline.source import read_listing, warn_of_rows
 from mirabelle.storage import absolute
 from mirabelle.storage.database import open_database, quoted
 from mirabelle.table.difference import compare
@@ -47,6 +47,7 @@ def _foretell_extract(config: Config, console: Console) -> None:
     """Say what ``extract`` would do here, without Spark and without writing to the output."""
     with tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch:
         images = read_listing(config, scratch)
+        warn_of_rows(images, config, console)
         root = absolute(config.images.root) if config.images.root else config.images.manifest
         console.say(f"{images.rows:,} images, {images.size_bytes / 2**20:,.1f} MiB, in {root}")
         with open_database(scratch) as database:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from mirabelle.config import Config
 from mirabelle.config.stores import store_of
-from mirabelle.listing import Listing, join_labels, list_images, read_manifest
+from mirabelle.console import Console
+from mirabelle.listing import Listing, join_labels, list_images, read_manifest, told
 from mirabelle.pipeline.job import Job
 from mirabelle.storage import absolute, is_s3, join
 
@@ -23,15 +25,21 @@ def list_source(job: Job) -> Listing:
         f"{images.rows:,} images in {job.root or job.config.images.manifest}"
         + (f", {images.labels:,} labels" if images.labels else "")
     )
-    if images.unlabelled:
-        job.console.warn(
-            f"{images.unlabelled:,} images have no label: neither the path's layout nor the table tells one"
-        )
-    if images.repeated:
-        job.console.warn(f"{images.repeated:,} rows of the manifest repeat a path; each image counts once")
-    if images.unmatched:
-        job.console.warn(f"{images.unmatched:,} rows of {job.config.labels.table} name no image that is listed")
+    warn_of_rows(images, job.config, job.console)
     return images
+
+
+def warn_of_rows(images: Listing, config: Config, console: Console) -> None:
+    """Say what images lack a label, and which rows of a manifest or of a table of labels name no image."""
+    if images.unlabelled:
+        console.warn(f"{images.unlabelled:,} images have no label: neither the path's layout nor the table tells one")
+    if images.repeated:
+        console.warn(f"{images.repeated:,} rows of the manifest repeat a path; each image counts once")
+    if images.left_out:
+        rows = sum(rows for _, rows in images.left_out)
+        console.warn(f"{rows:,} rows of the manifest are no images of this run: {told(images.left_out)}")
+    if images.unmatched:
+        console.warn(f"{images.unmatched:,} rows of {config.labels.table} name no image that is listed")
 
 
 def read_listing(config: Config, scratch: str) -> Listing:
@@ -63,9 +71,11 @@ def read_listing(config: Config, scratch: str) -> Listing:
         )
     if labels.table:
         table = absolute(labels.table)
+        listed = images
         images = join_labels(
-            images, store_of(config, table), table, root, labels.key, labels.label, labels.split, scratch=scratch
+            listed, store_of(config, table), table, root, labels.key, labels.label, labels.split, scratch=scratch
         )
+        images = replace(images, repeated=listed.repeated, left_out=listed.left_out)
     return images
 
 

@@ -16,7 +16,6 @@ from mirabelle.errors import ListingError
 from mirabelle.listing import Listing, read_manifest
 from mirabelle.storage import DiskStore
 
-HIDDEN = (".*",)
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -24,7 +23,7 @@ def read(
     path: Path,
     root: str = "",
     include: Sequence[str] = ("*",),
-    exclude: Sequence[str] = HIDDEN,
+    exclude: Sequence[str] = (),
     layout: str | None = None,
     label: str = "label",
     split: str = "split",
@@ -173,7 +172,7 @@ def test_labels_of_a_layout_and_of_columns(tmp_path: Path) -> None:
 def test_include_and_exclude(tmp_path: Path) -> None:
     manifest = tmp_path / "m.csv"
     manifest.write_text("path\ns3://b/a/1.jpg\ns3://b/a/.hidden.jpg\ns3://b/a/2.png\ns3://b/c/3.jpg\n")
-    assert paths(read(manifest)) == ["s3://b/a/1.jpg", "s3://b/a/2.png", "s3://b/c/3.jpg"]
+    assert paths(read(manifest)) == ["s3://b/a/.hidden.jpg", "s3://b/a/1.jpg", "s3://b/a/2.png", "s3://b/c/3.jpg"]
     assert paths(read(manifest, include=["*.jpg"], exclude=["c/"])) == ["s3://b/a/.hidden.jpg", "s3://b/a/1.jpg"]
 
 
@@ -223,7 +222,7 @@ def test_more_rows_than_a_batch_holds(tmp_path: Path) -> None:
         (b"path,_x\n/a.jpg,3\n", "the column _x has a name that Mirabelle keeps"),
         (b"path,size\n/a.jpg,large\n", r"'large' .*; mend that row or column"),
         (b"path,modified\n/a.jpg,yesterday\n", r"yesterday.*; mend that row or column"),
-        (b"path\n/.hidden/a.jpg\n", r"no row of images.manifest .* fits images.root, images.include \['\*'\]"),
+        (b'path,label\n"",x\n,y\n', "no row of images.manifest .* names an image of this run: 2 without a path; mend"),
     ],
 )
 def test_a_bad_manifest_is_one_sentence(tmp_path: Path, content: bytes, reason: str) -> None:
