@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
-from mirabelle.storage import is_s3, split_s3
+from mirabelle.listing.rows import text_of
+from mirabelle.storage import is_s3, local_paths, split_s3
 
 NO_PATH = "without a path"
 NOT_CURRENT = "of objects that are deleted or were replaced"
@@ -75,7 +76,26 @@ def whole_paths(paths: Sequence[str | None], base: str) -> list[str | None]:
         paths: as they are written; those that are not whole are below ``base``.
         base: a whole path.
     """
-    return [None if path is None or not path.strip() else _whole(path, base) for path in paths]
+    return [None if path is None else _whole(path, base) for path in _plain_paths(paths)]
+
+
+def key_paths(keys: Sequence[str | None]) -> list[str | None]:
+    """The keys of a table as listed paths are written, whole or below the root; None for those that are blank."""
+    plain = _plain_paths(keys)
+    return [None if key is None else _plain_key(key) for key in plain]
+
+
+def _plain_key(key: str) -> str:
+    if is_s3(key):
+        return f"s3://{key.partition('://')[2]}"
+    return _normal(key) if key.startswith("/") else _normal(f"/{key}").lstrip("/")
+
+
+def _plain_paths(paths: Sequence[str | None]) -> list[str | None]:
+    """Without ``file:``; blank ones are None."""
+    there = [path for path in paths if path is not None and path.strip()]
+    plain = iter(local_paths(there))
+    return [text_of(next(plain)) if path is not None and path.strip() else None for path in paths]
 
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -83,7 +103,6 @@ _ODD = re.compile(r"//|/\.{1,2}(?:/|$)")
 
 
 def _whole(path: str, base: str) -> str:
-    path = re.sub(r"^file:/+", "/", path)
     if is_s3(path):
         return f"s3://{path.partition('://')[2]}"
     if _SCHEME.match(path):

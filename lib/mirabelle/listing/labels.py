@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from mirabelle import schema
 from mirabelle.errors import FetchError, ListingError
+from mirabelle.listing.chosen import key_paths
 from mirabelle.listing.columns import Options, check_once, label_columns
 from mirabelle.listing.rows import Listing, finish_listing, new_file
 from mirabelle.storage import Store
@@ -63,7 +64,9 @@ def join_labels(
         raise ListingError(f"{table_path} has no column beside {key}; there is no label in it")
     wanted = {name: _as_text(table, given, table_path) for given, name in names.items()}
     file = new_file(scratch)
-    pq.write_table(pa.table({"_key": _as_text(table, key, table_path), **wanted}), file)
+    keys = key_paths(_as_text(table, key, table_path).to_pylist())
+    told = {"_key": pa.array(keys, pa.string()), **wanted}
+    pq.write_table(pa.table(told), file)
     form, unmatched = _form_of_keys(listing, file, root, table_path, scratch)
     extra = [
         *listing.extra_labels,

@@ -8,7 +8,7 @@ from mirabelle.storage.base import Entry, Store, Version
 from mirabelle.storage.disk import DiskStore
 from mirabelle.storage.opening import open_store
 from mirabelle.storage.options import S3Options
-from mirabelle.storage.paths import absolute, is_s3, join, local_path, spark_uri, split_s3
+from mirabelle.storage.paths import absolute, is_s3, join, local_path, local_paths, spark_uri, split_s3
 
 __all__ = [
     "DiskStore",
@@ -20,6 +20,7 @@ __all__ = [
     "is_s3",
     "join",
     "local_path",
+    "local_paths",
     "open_store",
     "spark_uri",
     "split_s3",

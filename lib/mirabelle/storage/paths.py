@@ -1,12 +1,21 @@
-"""Paths as users type them, as stores take them, and as Spark does. Reads nothing but the current folder's name."""
+"""Paths as users type them, as stores take them, and as Spark does.
+
+Reads nothing but the current folder's name, and whether a file is there where a URI can be meant in two ways.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
+from urllib.parse import unquote
 
 S3_SCHEMES = ("s3", "s3a", "s3n")
 # EMR's own file system serves s3:// there, better than S3A does.
 EMR_MARK = "/usr/share/aws/emr"
+_FILE = re.compile(r"file:(?://localhost(?=/))?/*", re.IGNORECASE)
+# What stands in no path of an encoded URI: one that has it holds its name as it is.
+_PLAIN = re.compile(r"%(?![0-9A-Fa-f]{2})|[\x00-\x20\x7f\"<>\\^`{|}#?]")
 
 
 def scheme_of(uri: str) -> str:
@@ -38,10 +47,32 @@ def absolute(uri: str) -> str:
 
 
 def local_path(uri: str) -> str:
-    """A path without ``file:``; Spark's own columns of paths have it, with one slash or three."""
-    if not uri.startswith("file:"):
-        return uri
-    return "/" + uri.removeprefix("file:").lstrip("/")
+    """A path without ``file:``, as ``local_paths`` has it."""
+    return local_paths([uri])[0]
+
+
+def local_paths(uris: Sequence[str]) -> list[str]:
+    """Paths of one column without ``file:``; those that have none stay as they are.
+
+    Spark gives such URIs with one slash or three, percent-encoded in ``_metadata.file_path`` and plain in the column
+    ``path`` of ``binaryFile``. If any of them holds what an encoded one cannot, all are taken for plain, and else for
+    encoded; one that names no file so, and does the other way, is meant the other way.
+    """
+    told = [_FILE.match(uri) for uri in uris]
+    if not any(told):
+        return list(uris)
+    plain = ["/" + uri[found.end() :] if found else uri for uri, found in zip(uris, told, strict=True)]
+    is_plain = any(found and _PLAIN.search(path) for path, found in zip(plain, told, strict=True))
+    return [_meant(path, is_plain) if found and "%" in path else path for path, found in zip(plain, told, strict=True)]
+
+
+def _meant(path: str, is_plain: bool) -> str:
+    decoded = unquote(path, errors="surrogateescape")
+    if "\0" in decoded:
+        # No name holds that character, and to ask for one is an error.
+        return path
+    likely, other = (path, decoded) if is_plain else (decoded, path)
+    return other if not os.path.lexists(likely) and os.path.lexists(other) else likely
 
 
 def spark_uri(path: str) -> str:

@@ -133,3 +133,10 @@ def test_what_a_source_may_be(tmp_path: Path) -> None:
     assert code_of(None) == "missing"
     assert code_of(str(tmp_path / "b")) == "missing"
     assert code_of(str(tmp_path / "a"), 6) == "too_many_bytes"
+
+
+def test_uris_as_spark_gives_them(tmp_path: Path) -> None:
+    for name in ("Apple Red.jpg", "a%20b.jpg"):
+        (tmp_path / name).write_bytes(name.encode())
+        for written in (f"file:{tmp_path}/{name}", (tmp_path / name).as_uri()):
+            assert fetch(written, 100, S3Options()) == name.encode()
