@@ -24,6 +24,7 @@ from mirabelle.listing.columns import Options, check_once, label_columns
 from mirabelle.listing.facts import sizes, times
 from mirabelle.listing.chosen import RowChoice, whole_paths
 from mirabelle.listing.chosen import told as counted
+from mirabelle.listing.folders import data_files, with_partitions
 from mirabelle.listing.layout import compile_layout, compile_patterns
 from mirabelle.listing.litter import is_litter
 from mirabelle.listing.rows import Listing, PathLabels, write_listing
@@ -142,7 +143,7 @@ class _Files:
     def __init__(self, store: Store, path: str) -> None:
         self._store, self._path = store, path
         self._header: list[str] | None = None
-        self._is_inventory_csv = False
+        self._is_inventory_csv = self._is_folder = False
         self._first: list[str] | None = None
         self._names = self._find()
         first = next(self.batches(), None)
@@ -166,7 +167,10 @@ class _Files:
         """The rows as they are written."""
         for name in self._names:
             try:
-                for batch in self._read(name):
+                for rows in self._read(name):
+                    if not rows.num_rows:
+                        continue
+                    batch = with_partitions(rows, self._path, name) if self._is_folder else rows
                     check_once(f"images.manifest {name}", batch.schema.names)
                     if self._first is not None and set(self._first) - set(batch.schema.names):
                         raise ListingError(
@@ -230,16 +234,9 @@ class _Files:
         if path.endswith((".csv", ".csv.gz")):
             return [path]
         # A folder that Spark wrote may well be called manifest.parquet.
-        below = (
-            sorted(e.path for e in self._store.walk(path) if e.path.endswith(".parquet")) if self._is_folder() else []
-        )
-        return below or [path]
-
-    def _is_folder(self) -> bool:
-        try:
-            return next(iter(self._store.walk(self._path)), None) is not None
-        except ListingError:
-            return False
+        below = data_files(self._store, path)
+        self._is_folder = below is not None
+        return [path] if below is None else below
 
     def _find_inventory(self) -> list[str]:
         """Data files of an S3 Inventory, whose ``manifest.json`` names them by key in its own bucket."""
