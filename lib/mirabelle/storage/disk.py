@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,9 @@ from mirabelle.errors import FetchError, ListingError, OutputError, RejectCode
 from mirabelle.storage.base import Entry, Version
 from mirabelle.storage.options import S3Options
 from mirabelle.storage.paths import local_path
+
+# Folders that all link to each other are met on more ways than anybody could wait for.
+MOST_WAYS = 1000
 
 
 class DiskStore:
@@ -33,18 +37,28 @@ class DiskStore:
         """Nothing to ask before the walk."""
 
     def walk(self, root: str) -> Iterator[Entry]:
-        """Every file below ``root``; symbolic links to files count, links to folders are followed once."""
+        """Every file below ``root``; symbolic links to files count, and links to folders are followed.
+
+        A folder that several links lead to is listed below each of them, but never within itself.
+
+        Raises:
+            ListingError: no such folder, one that cannot be read, or links that multiply.
+        """
         if not os.path.isdir(root):
             raise ListingError(f"there is no folder {root}; set images.root to one that holds the pictures")
-        seen: set[tuple[int, int]] = set()
-        pending = [root]
+        times: Counter[tuple[int, int]] = Counter()
+        # Each with the folders that it is in, by identity: a link to one of these would go round for ever.
+        pending: list[tuple[str, frozenset[tuple[int, int]]]] = [(root, frozenset())]
         while pending:
-            folder = pending.pop()
+            folder, above = pending.pop()
             try:
-                identity = os.stat(folder)
-                if (identity.st_dev, identity.st_ino) in seen:
+                status = os.stat(folder)
+                identity = (status.st_dev, status.st_ino)
+                if identity in above:
                     continue
-                seen.add((identity.st_dev, identity.st_ino))
+                times[identity] += 1
+                if times[identity] > MOST_WAYS:
+                    raise _too_many_ways(folder)
                 with os.scandir(folder) as found:
                     entries = list(found)
             except FileNotFoundError:
@@ -52,9 +66,10 @@ class DiskStore:
                 continue
             except OSError as error:
                 raise ListingError(f"cannot list {folder}: {error.strerror}; mend its permissions") from error
+            within = above | {identity}
             for entry in entries:
                 if _is_folder(entry):
-                    pending.append(entry.path)
+                    pending.append((entry.path, within))
                 else:
                     yield _entry(entry)
 
@@ -189,6 +204,13 @@ def _cannot_write(path: str, error: OSError) -> OutputError:
     return OutputError(
         f"cannot write {path}: {error.strerror}; make room or mend the permissions, and run again:"
         " what was finished is kept"
+    )
+
+
+def _too_many_ways(folder: str) -> ListingError:
+    return ListingError(
+        f"more than {MOST_WAYS:,} ways through symbolic links lead to {os.path.realpath(folder)}; remove links, or name"
+        " the pictures in images.manifest"
     )
 
 

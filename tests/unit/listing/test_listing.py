@@ -73,7 +73,7 @@ def test_include_and_exclude(tmp_path: Path, include: tuple, exclude: tuple, exp
     assert names(listed(root, include, exclude), root) == expected
 
 
-def test_links_are_followed_once_and_dangling_ones_are_listed(tmp_path: Path) -> None:
+def test_links_are_followed_but_not_in_circles_and_dangling_ones_are_listed(tmp_path: Path) -> None:
     root = touch(tmp_path, "a/1.jpg")
     (root / "a" / "loop").symlink_to(root)
     (root / "gone.jpg").symlink_to(root / "nowhere.jpg")
