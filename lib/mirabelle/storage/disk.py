@@ -15,7 +15,7 @@ from typing import BinaryIO
 from mirabelle.errors import FetchError, ListingError, OutputError, RejectCode
 from mirabelle.storage.base import Entry, Version
 from mirabelle.storage.options import S3Options
-from mirabelle.storage.paths import local_path
+from mirabelle.storage.paths import local_path, real_name
 
 # Folders that all link to each other are met on more ways than anybody could wait for.
 MOST_WAYS = 1000
@@ -89,7 +89,7 @@ class DiskStore:
         except PermissionError as error:
             raise FetchError(RejectCode.DENIED, str(error.strerror)) from error
         except FileNotFoundError as error:
-            raise FetchError(RejectCode.MISSING, "listed, and gone before it was read") from error
+            raise FetchError(*_why_no_file(path)) from error
         except OSError as error:
             raise FetchError(RejectCode.UNREADABLE, str(error.strerror)) from error
         if len(content) > max_bytes:
@@ -237,7 +237,9 @@ def _why_no_file(path: str) -> tuple[RejectCode, str]:
         return RejectCode.UNREADABLE, "neither a file nor a link to one"
     if os.path.islink(path):
         return RejectCode.MISSING, f"a link to {os.readlink(path)}, which is not there"
-    return RejectCode.MISSING, "listed, and gone before it was read"
+    if os.path.lexists(real_name(path)):
+        return RejectCode.UNREADABLE, "its name is not UTF-8; rename it"
+    return RejectCode.MISSING, "it is not there"
 
 
 def _version(status: os.stat_result) -> Version:

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 S3_SCHEMES = ("s3", "s3a", "s3n")
 # EMR's own file system serves s3:// there, better than S3A does.
 EMR_MARK = "/usr/share/aws/emr"
+_SPELT_OUT = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 _FILE = re.compile(r"file:(?://localhost(?=/))?/*", re.IGNORECASE)
 # What stands in no path of an encoded URI: one that has it holds its name as it is.
 _PLAIN = re.compile(r"%(?![0-9A-Fa-f]{2})|[\x00-\x20\x7f\"<>\\^`{|}#?]")
@@ -73,6 +74,11 @@ def _meant(path: str, is_plain: bool) -> str:
         return path
     likely, other = (path, decoded) if is_plain else (decoded, path)
     return other if not os.path.lexists(likely) and os.path.lexists(other) else likely
+
+
+def real_name(path: str) -> str:
+    """The name on the disk of a path whose bytes that are not UTF-8 were spelt out: ``\\udce9`` for the byte E9."""
+    return _SPELT_OUT.sub(lambda found: chr(int(found[1], 16)), path)
 
 
 def spark_uri(path: str) -> str:

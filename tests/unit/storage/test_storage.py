@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from mirabelle.errors import FetchError, ListingError, OutputError
+from mirabelle.listing.rows import text_of
 from mirabelle.storage import DiskStore, absolute, join, open_store
 
 STORE = DiskStore()
@@ -76,3 +77,21 @@ def test_paths() -> None:
     assert absolute("~/x") == str(Path.home() / "x")
     with pytest.raises(OutputError, match="gs:// is not served; give a path on a disk"):
         open_store("gs://bucket/key")
+
+
+def test_what_is_not_there_is_told_from_names_that_are_not_utf8(tmp_path: Path) -> None:
+    def detail_of(path: str) -> str:
+        with pytest.raises(FetchError) as raised:
+            STORE.read(path, 100)
+        return str(raised.value)
+
+    # Nobody can know whether it ever was.
+    for name in ("never", "never/was.jpg", "b\\udce9d.jpg"):
+        assert detail_of(f"{tmp_path}/{name}") == "missing: it is not there"
+    odd = tmp_path / os.fsdecode(b"gr\xfcn") / os.fsdecode(b"caf\xe9 \xc3\xa9.jpg")
+    odd.parent.mkdir()
+    odd.write_bytes(b"x")
+    # As it stands in a listing, which is text.
+    assert detail_of(text_of(str(odd))) == "unreadable: its name is not UTF-8; rename it"
+    (tmp_path / "b\\udce9d.jpg").write_bytes(b"a name like any other")
+    assert STORE.read(f"{tmp_path}/b\\udce9d.jpg", 100) == b"a name like any other"
