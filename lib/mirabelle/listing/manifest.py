@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 
 from mirabelle import schema
 from mirabelle.errors import FetchError, ListingError
-from mirabelle.listing.columns import Options, check_once, label_columns
-from mirabelle.listing.facts import sizes, times
 from mirabelle.listing.chosen import RowChoice, whole_paths
 from mirabelle.listing.chosen import told as counted
+from mirabelle.listing.columns import Options, check_once, label_columns
+from mirabelle.listing.facts import sizes, times
 from mirabelle.listing.folders import data_files, with_partitions
 from mirabelle.listing.layout import compile_layout, compile_patterns
 from mirabelle.listing.litter import is_litter
