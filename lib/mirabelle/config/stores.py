@@ -71,8 +71,11 @@ def with_local_weights(config: Config, cache: Path) -> Config:
     except FetchError as error:
         raise WeightsError(f"cannot read backbone.weights {uri}: {error}") from error
     file = cache / "weights" / hashlib.sha256(uri.encode()).hexdigest()[:16] / uri.rpartition("/")[2]
-    DiskStore().write(str(file), content)
+    # What is there already is left, so that a cache that cannot be written to is good enough.
+    if not os.access(file, os.R_OK) or file.read_bytes() != content:
+        DiskStore().write(str(file), content)
     # Its time stands for its content, by which the converted network is found again.
     moment = int(hashlib.sha256(content).hexdigest()[:8], 16)
-    os.utime(file, (moment, moment))
+    if file.stat().st_mtime != moment:
+        os.utime(file, (moment, moment))
     return config.model_copy(update={"backbone": config.backbone.model_copy(update={"weights": str(file)})})

@@ -6,10 +6,14 @@ Keras or its backend at all.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import logging
+import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +26,8 @@ from mirabelle.errors import OutputError, PreflightError
 from mirabelle.network import backbones, weights
 from mirabelle.network.embedding import NORMALISATIONS, Embedding, EngineName, Normalisation, Precision
 from mirabelle.network.engines import CONVERSION_VERSION, Files, convert, native_precisions
+
+log = logging.getLogger(__name__)
 
 FACTS = "network.json"
 
@@ -81,7 +87,7 @@ def prepare_network(config: Config, precision: Precision | Literal["auto"] = "au
     was_cached = is_cached(config, precision)
     if not was_cached:
         _build(config, key, folder)
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    facts, files = _read(folder)
     embedding = Embedding(
         backbone=row.name,
         weights=weights.parse(config.backbone.weights).name,
@@ -93,7 +99,6 @@ def prepare_network(config: Config, precision: Precision | Literal["auto"] = "au
         precision=precision,
         width=facts["width"],
     )
-    files = {name: (folder / name).read_bytes() for name in facts["files"]}
     normalisation = NORMALISATIONS[row.normalisation]
     return Network(embedding, config.engine.name, normalisation, decode_options(config, precision), files, was_cached)
 
@@ -118,7 +123,19 @@ def precision_here(config: Config) -> Precision:
 
 def is_cached(config: Config, precision: Precision) -> bool:
     """Whether the configured network is in the cache, ready to send."""
-    return (_folder(config, _recipe(config, precision)) / FACTS).is_file()
+    # Unlike ``Path.is_file`` this is False, and no error, where another user's cache may not be looked into.
+    return os.access(_folder(config, _recipe(config, precision)) / FACTS, os.R_OK)
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], Files]:
+    """A cached network: its facts, and its files by name."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        return facts, {name: (folder / name).read_bytes() for name in facts["files"]}
+    except OSError as error:
+        raise OutputError(
+            f"cannot read {folder} in the cache: {error.strerror}; let it be read, or set cache to another folder"
+        ) from error
 
 
 def _recipe(config: Config, precision: Precision) -> dict[str, Any]:
@@ -170,13 +187,15 @@ def _build(config: Config, key: dict[str, Any], folder: Path) -> None:
         "files": sorted(files),
         "made_from": key,
     }
+    # Not by mkdtemp, whose folders are their maker's alone: the cache of one user may serve another.
+    beside = folder.parent / f".partial-{uuid.uuid4().hex}"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+        beside.mkdir(parents=True)
         for name, content in files.items():
             (beside / name).write_bytes(content)
         (beside / FACTS).write_text(json.dumps(facts, indent=2), encoding="utf-8")
     except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
         raise OutputError(
             f"cannot write to the cache {folder.parent}: {error.strerror}; set cache to another"
         ) from error
@@ -188,12 +207,41 @@ def _build(config: Config, key: dict[str, Any], folder: Path) -> None:
 
 
 def cache_folder(config: Config) -> Path:
-    """The configured cache, made if it is not there; raises ``OutputError`` where it cannot be."""
-    folder = Path(config.cache).expanduser()
+    """The configured cache, made if it is not there.
+
+    A user without a home, as in a container that was given a bare user id, has it in a temporary folder.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder = Path(config.cache).expanduser()
+    except RuntimeError as error:
+        home, _, within = config.cache.partition("/")
+        if home != "~":
+            raise OutputError(f"there is no home folder {home} for the cache; set cache to another") from error
+        folder = _instead_of_home() / within
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the cache folder {folder}: {error.strerror}; set cache to another") from error
+    return folder
+
+
+@functools.cache
+def _instead_of_home() -> Path:
+    """A folder of this user's own among the temporary ones, the same in each run; said once."""
+    user = os.getuid()
+    folder = Path(tempfile.gettempdir()) / f"mirabelle-home-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        raise OutputError(f"cannot make the cache folder {folder}: {error.strerror}; set cache to another") from error
+    # Whoever may write there could put a network of their own into it.
+    if folder.is_symlink() or status.st_uid != user or status.st_mode & 0o022:
+        raise OutputError(f"{folder} is open to other users and no place for the cache; set cache to another folder")
+    log.warning("the user id %d has no home folder; the cache is in %s until cache or HOME is set", user, folder)
     return folder
 
 

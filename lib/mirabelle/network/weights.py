@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -76,7 +77,8 @@ def parse(text: str) -> Source:
         raise ConfigError(
             f"backbone.weights {text!r} should be imagenet, random:<seed>, or a .weights.h5 or .keras file"
         )
-    path = Path(text).expanduser()
+    # Unlike ``Path.expanduser`` this leaves a home that there is not as it stands, to be told of as a missing file.
+    path = Path(os.path.expanduser(text))
     if not path.is_file():
         raise WeightsError(f"there is no weights file {text}; mend backbone.weights")
     return Source(path.name, path=path)

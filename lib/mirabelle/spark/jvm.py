@@ -12,6 +12,7 @@ import os
 import shlex
 import shutil
 import time
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def java_options(java: str, cache: Path | None, coordinates: bool) -> str:
 
 
 def _archive_options(java: str, folder: Path) -> list[str]:
-    """Use the archive, or leave one; nothing where the cache cannot be written to."""
+    """Use the archive, or leave one; one that is there is used where the cache cannot be written to, too."""
     import pyspark
 
     release = Path(os.path.realpath(java)).parents[1] / "release"
@@ -65,15 +66,18 @@ def _archive_options(java: str, folder: Path) -> list[str]:
     archive = folder / f"{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.jsa"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partials = list(folder.glob(f"{archive.stem}-*.partial"))
-        for partial in partials:
-            if time.time() - partial.stat().st_mtime > STILL_WRITTEN_SECONDS:
-                partial.replace(archive)
     except OSError:
         return []
+    writable = os.access(folder, os.W_OK | os.X_OK)
+    partials = list(folder.glob(f"{archive.stem}-*.partial")) if writable else []
+    for partial in partials:
+        # Another run may have been quicker.
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime > STILL_WRITTEN_SECONDS:
+                partial.replace(archive)
     # Without the log: what HotSpot has to say of classes that cannot be archived is pages long.
-    if archive.is_file():
+    if os.access(archive, os.R_OK):
         return [f"-XX:SharedArchiveFile={archive}", "-Xlog:disable"]
-    if partials:
+    if partials or not writable:
         return []
     return [f"-XX:ArchiveClassesAtExit={archive.with_suffix('')}-{os.getpid()}.partial", "-Xlog:disable"]

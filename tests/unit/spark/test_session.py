@@ -11,6 +11,7 @@ import pytest
 from mirabelle.errors import PreflightError
 from mirabelle.spark import session
 from mirabelle.spark.jvm import check_java, java_options
+from other_user import where_mounted_read_only
 
 
 def make_java(folder: Path, mode: int = 0o755) -> Path:
@@ -147,3 +148,18 @@ def test_a_jvm_that_computes_is_left_to_compile_well(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_costs_only_the_archive(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert not any("Archive" in option for option in options_of(tmp_path / "file"))
+
+
+def test_no_archive_is_left_in_a_folder_that_cannot_be_written_and_one_that_is_there_is_used(tmp_path: Path) -> None:
+    """The JVM would say so at its end, in two lines on standard output."""
+    (tmp_path / "jvm").mkdir()
+    code = (
+        "from pathlib import Path; from mirabelle.spark.jvm import java_options;"
+        f"print(java_options('/no/jvm/bin/java', Path({str(tmp_path)!r}), True))"
+    )
+    assert "Archive" not in where_mounted_read_only(tmp_path, code)
+    (leaves,) = [option for option in options_of(tmp_path) if "ArchiveClassesAtExit" in option]
+    stem = Path(leaves.partition("=")[2]).name.partition("-")[0]
+    archive = tmp_path / "jvm" / f"{stem}.jsa"
+    archive.write_bytes(b"classes")
+    assert f"-XX:SharedArchiveFile={archive}" in where_mounted_read_only(tmp_path, code)
