@@ -129,15 +129,15 @@ bench-peers: $(BENCH_READY) $(SYNAPSEML_READY)  ## Make the environments of Daft
 
 java:
 	@java="$${JAVA_HOME:+$$JAVA_HOME/bin/}java"; \
-	version=$$("$$java" -version 2>&1 | sed -nE 's/.*version "([0-9]+).*/\1/p'); \
-	if [ "$${version:-0}" -lt 17 ]; then \
-	    echo "Spark needs Java 17 or later, and $${version:+only $$version }$${version:-none }is here. Install it, and run this again:"; \
+	version=$$("$$java" -version 2>&1 | sed -nE 's/.*version "(1\.)?([0-9]+).*/\2/p'); \
+	case "$${version:-none}" in 17|21) ;; *) \
+	    echo "Spark needs Java 17 or 21, and $${version:-none} is here. Install one, or set JAVA_HOME to it, and run this again:"; \
 	    echo "  Debian, Ubuntu   sudo apt install openjdk-17-jre-headless"; \
 	    echo "  Fedora, RHEL     sudo dnf install java-17-openjdk-headless"; \
 	    echo "  Amazon Linux     sudo yum install java-17-amazon-corretto-headless"; \
 	    echo "  macOS            brew install openjdk@17"; \
-	    exit 2; \
-	fi
+	    exit 2;; \
+	esac
 
 clean:  ## Remove what the demo and the tests made; the environment stays
 	rm -rf demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage spark-warehouse

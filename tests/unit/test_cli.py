@@ -380,8 +380,8 @@ def test_a_java_home_without_java_is_named(verb: str, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (
-        f"error: JAVA_HOME is {tmp_path / 'empty'} and holds no java; Spark needs Java 17 or later: install one, or set"
-        " JAVA_HOME to it\n"
+        f"error: JAVA_HOME is {tmp_path / 'empty'} and holds no java; Spark 4.1.2 needs Java 17 or 21: install one, or"
+        " set JAVA_HOME to it\n"
     )
 
 

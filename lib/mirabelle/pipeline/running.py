@@ -20,7 +20,7 @@ from mirabelle.pipeline.reduce import reduce
 from mirabelle.pipeline.report import report
 from mirabelle.pipeline.train import train
 from mirabelle.spark.s3a import check_s3a, remember_jars, s3a_settings
-from mirabelle.spark.session import open_session
+from mirabelle.spark.session import check_names, open_session
 from mirabelle.storage import S3Options, absolute, is_s3
 from mirabelle.table.lease import hold
 from mirabelle.table.runlog import RunLog
@@ -110,6 +110,8 @@ def _run_stages(job: Job, stages: Sequence[str]) -> None:
                 # Only the classifier is computed by the JVM itself.
                 coordinates = "train" not in stages
                 job.spark = stack.enter_context(open_session(settings, cache_folder(job.config), coordinates))
+            if {"reduce", "train"} & set(stages) and not is_s3(job.output):
+                check_names(job.spark, job.output)
             if needs_s3a(job.config, stages):
                 check_s3a(job.spark)
                 remember_jars(job.spark, cache_folder(job.config))

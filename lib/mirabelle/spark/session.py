@@ -14,10 +14,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mirabelle.errors import PreflightError
-from mirabelle.spark.jvm import check_java, java_options
+from mirabelle.spark.jvm import check_java, check_java_version, java_options, user_name
+from mirabelle.spark.launch import explain, launch
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -81,18 +82,19 @@ def open_session(
             # Properties that the JVM is started with stand on its command line, for anyone's `ps`; the others follow.
             quiet = SparkConf(loadDefaults=False)
             quiet.setAll([(key, value) for key, value in conf.getAll() if not is_secret(key)])
-            SparkContext._ensure_initialized(conf=quiet)
+            SparkContext._ensure_initialized(gateway=launch(quiet), conf=quiet)
+            _name_user(SparkContext._jvm)
         spark = SparkSession.builder.config(conf=conf).getOrCreate()
+    except PreflightError:
+        raise
     except Exception as error:  # py4j and pyspark raise many kinds here; all mean that Spark is not to be had
-        telling = [line.strip(" :.") for line in str(error).splitlines() if "Exception" in line or "Error" in line]
-        reason = telling[0] if telling else str(error).strip() or type(error).__name__
-        raise PreflightError(
-            f"Spark does not start: {reason[:200]}; check spark.master and the spark part of the configuration"
-        ) from error
+        raise PreflightError(explain(str(error).partition("\n: ")[2] or str(error))) from error
     if submitted and not conf.contains("spark.log.level"):
         spark.sparkContext.setLogLevel("ERROR")
     with tempfile.TemporaryDirectory(prefix="mirabelle-") as folder:
         try:
+            if submitted:
+                check_java_version(_property(spark, "java.specification.version"), _property(spark, "java.home"))
             _send_wheels(spark, folder)
             yield spark
             # Only now that no task runs any more, which would have nobody to tell what it counted.
@@ -105,6 +107,34 @@ def open_session(
                 # settings of the next session in this process.
                 for key in wanted:
                     jvm.java.lang.System.clearProperty(key)
+
+
+def check_names(spark: SparkSession, path: str) -> None:
+    """Raise ``PreflightError`` if the JVM would write another name than ``path``, a file or folder of this machine."""
+    encoding = _property(spark, "sun.jnu.encoding")
+    try:
+        same = path.encode(encoding) == os.fsencode(path)
+    except (UnicodeError, LookupError):
+        same = False
+    if not same:
+        raise PreflightError(
+            f"Spark's JVM writes names in {encoding}, in which there is no {path!r}; set LC_ALL to C.UTF-8 where"
+            " spark-submit is started"
+        )
+
+
+def _property(spark: SparkSession, name: str) -> str:
+    """One of the JVM's system properties, or empty."""
+    jvm = spark.sparkContext._jvm
+    assert jvm is not None
+    return str(jvm.java.lang.System.getProperty(name) or "")
+
+
+def _name_user(jvm: Any) -> None:
+    """Tell Hadoop who this is, where the system does not know: it would find that the user id is invalid."""
+    if not user_name():
+        users = jvm.org.apache.hadoop.security.UserGroupInformation
+        users.setLoginUser(users.createRemoteUser(os.environ.get("HADOOP_USER_NAME") or str(os.geteuid())))
 
 
 def _stop_accumulators(spark: SparkSession) -> None:

@@ -55,14 +55,16 @@ def test_a_java_home_without_java_is_named(
         check_java()
     sentence = str(raised.value)
     assert f"JAVA_HOME is {tmp_path / 'home'} and holds no java" in sentence
-    assert "Spark needs Java 17 or later" in sentence
+    assert "Spark 4.1.2 needs Java 17 or 21" in sentence
     assert "\n" not in sentence
 
 
 def test_no_java_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    with pytest.raises(PreflightError, match=r"^there is no java; Spark needs Java 17 or later: install one, or set"):
+    with pytest.raises(
+        PreflightError, match=r"^there is no java; Spark 4\.1\.2 needs Java 17 or 21: install one, or set"
+    ):
         check_java()
 
 
@@ -104,8 +106,8 @@ except PreflightError as error:
 """
     told = in_a_process(code, JAVA_HOME=str(tmp_path))
     assert told == (
-        f"JAVA_HOME is {tmp_path} and holds no java; Spark needs Java 17 or later: install one, or set JAVA_HOME to it"
-        " None"
+        f"JAVA_HOME is {tmp_path} and holds no java; Spark 4.1.2 needs Java 17 or 21: install one, or set JAVA_HOME to"
+        " it None"
     )
 
 

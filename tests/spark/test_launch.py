@@ -1,0 +1,75 @@
+"""The JVM started where the system knows neither the user nor a locale in UTF-8."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from mirabelle.errors import PreflightError
+from mirabelle.spark.session import check_names
+
+# Writes a table with Spark to the path it is given, through a session of ours.
+WRITING = """
+import sys
+from mirabelle.spark.session import open_session
+with open_session({"spark.master": "local[1]", "spark.ui.enabled": "false"}) as spark:
+    spark.range(3).write.parquet(sys.argv[1])
+    print(spark.read.parquet(sys.argv[1]).count())
+"""
+
+
+def written(target: Path, before: tuple[str, ...] = (), **environment: str) -> str:
+    done = subprocess.run(
+        [*before, sys.executable, "-c", WRITING, str(target)],
+        check=False,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", ["C", "POSIX", "xx_YY.UTF-8"])
+def test_names_are_written_as_they_are_whatever_the_locale(name: str, tmp_path: Path) -> None:
+    assert written(tmp_path / "größe 木", LC_ALL=name) == "3"
+    assert [path.name for path in tmp_path.iterdir()] == ["größe 木"]
+
+
+def test_a_user_id_without_a_name_and_a_home_runs_spark() -> None:
+    setpriv = shutil.which("setpriv")
+    if os.geteuid() != 0 or setpriv is None:
+        pytest.skip("only root can be another user")
+    # Reading is allowed, as this Python may be in root's own folder; a name and a home there are not.
+    alone = (
+        setpriv,
+        "--reuid=54321",
+        "--clear-groups",
+        "--inh-caps=+dac_read_search",
+        "--ambient-caps=+dac_read_search",
+    )
+    # pytest's own folder is root's alone.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        assert written(Path(folder) / "table", (*alone, "env", "-u", "HOME")) == "3"
+
+
+def test_a_jvm_that_writes_other_names_is_refused_before_it_writes(spark: SparkSession) -> None:
+    jvm = spark.sparkContext._jvm
+    assert jvm is not None
+    system = jvm.java.lang.System
+    before = system.getProperty("sun.jnu.encoding")
+    check_names(spark, "/results/größe")
+    system.setProperty("sun.jnu.encoding", "ANSI_X3.4-1968")
+    try:
+        check_names(spark, "/results/size")
+        with pytest.raises(PreflightError, match=r"writes names in ANSI_X3\.4-1968, .*größe.*; set LC_ALL to C\.UTF-8"):
+            check_names(spark, "/results/größe")
+    finally:
+        system.setProperty("sun.jnu.encoding", before)
