@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirabelle.config import Config
@@ -19,13 +21,15 @@ from mirabelle.spark.planning import engine_threads
 from mirabelle.spark.session import slots, task_cpus
 from mirabelle.storage import S3Options, absolute, is_s3
 from mirabelle.storage.opening import AS_AWS_SAYS
-from mirabelle.worker.probe import probe
+from mirabelle.worker.probe import ENGINE_IMPORTS, IMPORTS, probe
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
 MAX_ROUNDS = 5
+# Modules that workers import, beside Python's own.
+HIDEABLE = (*IMPORTS, *(module for modules in ENGINE_IMPORTS.values() for module in modules), "py4j", "pyspark")
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,10 @@ def _worker(fact: dict[str, Any]) -> Worker:
 def _explain(error: str) -> str:
     """One sentence out of Spark's many lines."""
     lines = [line.strip() for line in error.splitlines()]
+    hiding = _hiding(Path.cwd(), error)
+    if hiding:
+        names = " and ".join(str(path) for path in hiding)
+        return f"{names} is found by the workers' Python before the module of that name; rename it, or start elsewhere"
     missing = next((line for line in lines if "ModuleNotFoundError" in line or "No module named" in line), None)
     if missing:
         module = missing.rpartition("No module named")[2].split(";")[0].strip(" '\".")
@@ -163,3 +171,20 @@ def _explain(error: str) -> str:
     telling = [line for line in lines if ("Error" in line or "Exception" in line) and not line.startswith("at ")]
     told = telling[-1] if telling else next(filter(None, lines), "no reason given")
     return f"the workers' Python does not start: {told[:300]}"
+
+
+def _hiding(folder: Path, error: str) -> list[Path]:
+    """Files of the working directory, where Python looks first, that hide modules and that an error speaks of.
+
+    A daemon that ends before it can say anything may have met any of them.
+    """
+    speechless = "reading the port number from pyspark.daemon" in error
+    found = []
+    for name in sorted({*sys.stdlib_module_names, *HIDEABLE}):
+        for path in (folder / f"{name}.py", folder / name / "__init__.py"):
+            # One's own checkout may be the working directory.
+            ours = getattr(sys.modules.get(name), "__file__", None) == str(path)
+            spoken_of = re.search(rf"{re.escape(str(path))}\"|[mM]odule(?: named)? '{name}[.']", error)
+            if path.is_file() and not ours and (speechless or spoken_of):
+                found.append(path)
+    return found
