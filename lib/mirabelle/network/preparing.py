@@ -6,13 +6,10 @@ Keras or its backend at all.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import logging
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,8 +23,7 @@ from mirabelle.errors import OutputError, PreflightError
 from mirabelle.network import backbones, weights
 from mirabelle.network.embedding import NORMALISATIONS, Embedding, EngineName, Normalisation, Precision
 from mirabelle.network.engines import CONVERSION_VERSION, Files, convert, native_precisions
-
-log = logging.getLogger(__name__)
+from mirabelle.network.home import ensure_home
 
 FACTS = "network.json"
 
@@ -209,39 +205,18 @@ def _build(config: Config, key: dict[str, Any], folder: Path) -> None:
 def cache_folder(config: Config) -> Path:
     """The configured cache, made if it is not there.
 
-    A user without a home, as in a container that was given a bare user id, has it in a temporary folder.
-
     Raises:
         OutputError: it cannot be made.
     """
+    ensure_home()
     try:
         folder = Path(config.cache).expanduser()
     except RuntimeError as error:
-        home, _, within = config.cache.partition("/")
-        if home != "~":
-            raise OutputError(f"there is no home folder {home} for the cache; set cache to another") from error
-        folder = _instead_of_home() / within
+        raise OutputError(f"there is no home folder for the cache {config.cache}; set cache to another") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the cache folder {folder}: {error.strerror}; set cache to another") from error
-    return folder
-
-
-@functools.cache
-def _instead_of_home() -> Path:
-    """A folder of this user's own among the temporary ones, the same in each run; said once."""
-    user = os.getuid()
-    folder = Path(tempfile.gettempdir()) / f"mirabelle-home-{user}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        status = folder.lstat()
-    except OSError as error:
-        raise OutputError(f"cannot make the cache folder {folder}: {error.strerror}; set cache to another") from error
-    # Whoever may write there could put a network of their own into it.
-    if folder.is_symlink() or status.st_uid != user or status.st_mode & 0o022:
-        raise OutputError(f"{folder} is open to other users and no place for the cache; set cache to another folder")
-    log.warning("the user id %d has no home folder; the cache is in %s until cache or HOME is set", user, folder)
     return folder
 
 

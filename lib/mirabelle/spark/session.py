@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirabelle.errors import PreflightError
+from mirabelle.network.home import ensure_home
 from mirabelle.spark.jvm import check_java, check_java_version, java_options, user_name
 from mirabelle.spark.launch import explain, launch
 
@@ -69,6 +70,7 @@ def open_session(
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     wanted = {**NEEDED, **{key: _text(value) for key, value in settings.items()}}
     if not submitted:
+        ensure_home()
         java = check_java()
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         wanted.setdefault("spark.driver.extraJavaOptions", java_options(java, cache, coordinates))

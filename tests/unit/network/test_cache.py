@@ -70,15 +70,16 @@ def test_a_cache_that_another_user_may_not_read_is_one_sentence(open_folder: Pat
     )
 
 
-def test_without_a_home_the_cache_is_this_users_own_temporary_folder(open_folder: Path) -> None:
+def test_without_a_home_a_temporary_folder_of_this_users_own_is_it(open_folder: Path) -> None:
     open_folder.chmod(0o1777)
 
     def work() -> str:
         tempfile.tempdir = str(open_folder)
-        return f"{preparing.cache_folder(configured())} {preparing.cache_folder(configured())}"
+        preparing.cache_folder(configured(f"cache={open_folder}"))
+        return f"{preparing.cache_folder(configured())} {os.environ['HOME']}"
 
     folder = open_folder / f"mirabelle-home-{USER}"
-    assert as_another_user(work) == f"{folder}/.cache/mirabelle {folder}/.cache/mirabelle"
+    assert as_another_user(work) == f"{folder}/.cache/mirabelle {folder}"
     assert folder.stat().st_uid == USER
     assert folder.stat().st_mode & 0o777 == 0o700
 
@@ -91,12 +92,12 @@ def test_a_temporary_folder_that_somebody_else_made_is_no_cache(open_folder: Pat
         return str(preparing.cache_folder(configured()))
 
     assert as_another_user(work).startswith(
-        f"OutputError: {open_folder}/mirabelle-home-{USER} is open to other users and no place for the cache"
+        f"OutputError: {open_folder}/mirabelle-home-{USER} is open to other users and no place for a home"
     )
 
 
 def test_the_home_of_nobody_is_one_sentence() -> None:
-    with pytest.raises(OutputError, match="no home folder ~nobody-of-this-name for the cache; set cache to another"):
+    with pytest.raises(OutputError, match="no home folder for the cache ~nobody-of-this-name/cache; set cache"):
         preparing.cache_folder(configured("cache=~nobody-of-this-name/cache"))
     with pytest.raises(WeightsError, match=r"there is no weights file ~nobody-of-this-name/a\.weights\.h5"):
         weights.parse("~nobody-of-this-name/a.weights.h5")
