@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -176,6 +177,7 @@ def _build(config: Config, key: dict[str, Any], folder: Path) -> None:
         headless = backbones.headless(model, key["layer"], key["pooling"])
     finally:
         keras.config.set_dtype_policy(before)
+    check_room(Path(tempfile.gettempdir()), 4 * headless.count_params())
     files = convert(key["engine"], headless, NORMALISATIONS[row.normalisation])
     facts = {
         "weights_digest": backbones.weights_digest(headless),
@@ -200,6 +202,19 @@ def _build(config: Config, key: dict[str, Any], folder: Path) -> None:
     except OSError:
         # Another run made the same network meanwhile; its files are as good.
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_room(folder: Path, needed_bytes: int) -> None:
+    """Raise ``OutputError`` if a converted network does not fit into a temporary folder.
+
+    Engines would say only that writing failed.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise OutputError(
+            f"the disk of {folder} has {free / 2**20:.0f} MiB left, and converting the network takes"
+            f" {needed_bytes / 2**20:.0f} MiB there; make room, or set TMPDIR to a folder on a larger one"
+        )
 
 
 def cache_folder(config: Config) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mirabelle import errors as errors_module
-from mirabelle.errors import MirabelleError, OutputError, RunFailed, UserError
+from mirabelle.errors import MirabelleError, OutputError, PreflightError, RunFailed, UserError
 from mirabelle.table.runlog import RunLog
 
 log = logging.getLogger(__name__)
@@ -46,11 +46,9 @@ def translate(error: BaseException) -> BaseException:
         kind = getattr(errors_module, name, RunFailed)
         if isinstance(kind, type) and issubclass(kind, UserError):
             return kind(message.strip())
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
-        return OutputError(
-            f"this machine's disk is full, probably that of {tempfile.gettempdir()} or of the output; make room or set"
-            " TMPDIR, and run again: what was finished is kept"
-        )
+    of_the_machine = _mendable(error)
+    if of_the_machine:
+        return of_the_machine
     if type(error).__module__.startswith(("pyspark", "py4j")):
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         told = next((line for line in lines if "Error" in line or "Exception" in line), lines[0] if lines else "")
@@ -58,3 +56,27 @@ def translate(error: BaseException) -> BaseException:
             f"Spark gave up: {told[:300]}; what was committed is kept, and the same command goes on from there"
         )
     return error
+
+
+def _mendable(error: Exception) -> UserError | None:
+    """A full disk, or one that no library is loaded from, as one sentence; None for all else."""
+    text = str(error)
+    if "java.io.IOException: No space left on device" in text:
+        return OutputError(
+            "a disk is full, that of Spark's own files or of the output; make room, or set spark.local.dir (on a"
+            " cluster its nodes' SPARK_LOCAL_DIRS) to a folder on a larger one, and run again: what is done is kept"
+        )
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in text:
+        return OutputError(
+            f"this machine's disk is full, probably that of {tempfile.gettempdir()} or of the output; make room or set"
+            " TMPDIR, and run again: what was finished is kept"
+        )
+    if re.search(
+        r"UnsatisfiedLinkError|Could not initialize class (org\.xerial\.snappy|com\.github\.luben\.zstd)", text
+    ):
+        return PreflightError(
+            "Spark cannot load its native codecs out of its temporary folder, probably as /tmp is mounted noexec; add"
+            " -Djava.io.tmpdir=FOLDER, one that programs may be run from, to spark.driver.extraJavaOptions and"
+            " spark.executor.extraJavaOptions"
+        )
+    return None

@@ -28,6 +28,8 @@ STILL_WRITTEN_SECONDS = 10.0
 # which keep no archive of classes, and 4.1 starts on 25 and cannot read a batch there.
 JAVAS_OF_SPARK = {"3.5": (17,), "4.0": (17, 21), "4.1": (17, 21)}
 MIN_JAVA = 17
+# What snappy-java and zstd-jni call the folder that they unpack themselves into.
+NATIVE_CODECS = ("org.xerial.snappy.tempdir", "ZstdTempFolder")
 ANSWERS_SECONDS = 30.0
 
 
@@ -118,6 +120,9 @@ def java_options(java: str, cache: Path | None, coordinates: bool) -> str:
         options.append(f"-Dlog4j2.configurationFile={log.as_uri()}")
     if coordinates:
         options += ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+    if cache is not None and os.access(cache, os.W_OK) and not runs_programs(Path("/tmp")) and runs_programs(cache):
+        # Java's temporary folder, whatever TMPDIR says: libraries unpack their native halves there and load them.
+        options += [f"-D{name}={cache}" for name in NATIVE_CODECS]
     if cache is not None:
         options += _archive_options(java, cache / "jvm")
     return " ".join(shlex.quote(option) for option in options)
@@ -136,6 +141,14 @@ def _nameless_options() -> list[str]:
     home = os.environ.get("HOME", "")
     home = home if os.path.isabs(home) and os.access(home, os.W_OK) else tempfile.gettempdir()
     return [f"-Duser.home={home}", f"-Duser.name={os.geteuid()}"]
+
+
+def runs_programs(folder: Path) -> bool:
+    """Whether what lies in a folder may be run or loaded as a library: it is not on a disk mounted noexec."""
+    try:
+        return not os.statvfs(folder).f_flag & os.ST_NOEXEC
+    except OSError:
+        return True
 
 
 def _archive_options(java: str, folder: Path) -> list[str]:
