@@ -1,4 +1,4 @@
-# Set-up and everyday commands. `make demo` and `make test` need nothing but Python 3.11+, make and Java 17+.
+# Set-up and everyday commands. `make demo` and `make test` need nothing but Python 3.11+, make and Java 17 or 21.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
