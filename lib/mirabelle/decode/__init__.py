@@ -19,8 +19,8 @@ file is read again under ``accept_truncated``, and another thread's decode can s
 thread there.
 
 Inside: ``formats`` tells from bytes alone what kind of file they are and whether it ends early, ``limits`` refuses what
-would cost too much, ``opening`` has Pillow open the rest, ``colour`` makes RGB of any mode, ``resizing`` makes
-that a square, and ``picture`` puts these together.
+would cost too much, ``mending`` puts an end to JPEGs that lack theirs alone, ``opening`` has Pillow open the rest,
+``colour`` makes RGB of any mode, ``resizing`` makes that a square, and ``picture`` puts these together.
 """
 
 from __future__ import annotations

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import Image, ImageChops, ImageFile, TiffImagePlugin
 
 from mirabelle.decode.colour import sample_layout, to_rgb
 from mirabelle.decode.formats import ends_early, format_of
 from mirabelle.decode.limits import check_cost, check_header
+from mirabelle.decode.mending import ended
 from mirabelle.decode.opening import PILLOW_WARNINGS_OFF, open_image, switched_on
 from mirabelle.decode.resizing import stretch
 from mirabelle.errors import DecodeError, RejectCode
@@ -33,7 +34,8 @@ class DecodeOptions:
         max_pixels: larger pictures, by their header, are rejected undecoded. The default keeps every kind within 2 s
             and 1 GiB, file included. Measured at 25 million on one idle EPYC core: AVIF 4:4:4 with alpha 1.9 s, noise
             as progressive JPEG 1.6 s, as RGBA PNG 1.5 s, a photograph as plain JPEG 0.2 s; lossless WebP 18 bytes a
-            pixel, 0.5 GB, and a picture one pixel wide 0.7 GB. Pillow's own limit, 179 million, stays in force.
+            pixel, 0.5 GB, and a picture one pixel wide 0.7 GB. A JPEG that lacks its end is decoded up to three times
+            more, to know that it lacks no more than that. Pillow's own limit, 179 million, stays in force.
         max_bytes: larger files are rejected unread. The default holds an uncompressed RGBA picture of ``max_pixels``.
         accept_truncated: give what there is of a file that ends early, where Pillow can (not WebP, AVIF or compressed
             TIFF); what is missing is grey or black.
@@ -115,10 +117,28 @@ def _picture(content: bytes, options: DecodeOptions, least_px: int | None) -> tu
     try:
         return _attempt(kind, content, options, least_px)
     except DecodeError as error:
-        if error.code is not RejectCode.TRUNCATED or not options.accept_truncated:
+        if error.code is not RejectCode.TRUNCATED:
+            raise
+        if kind == "JPEG" and (whole := _lacking_its_end_alone(content, options)):
+            return whole if least_px is None else _attempt(kind, next(ended(content)), options, least_px)
+        if not options.accept_truncated:
             raise
     with switched_on(ImageFile, "LOAD_TRUNCATED_IMAGES"):
         return _attempt(kind, content, options, least_px)
+
+
+def _lacking_its_end_alone(content: bytes, options: DecodeOptions) -> tuple[Image.Image, int, int] | None:
+    """As ``_picture``, of a JPEG that is whole but for the mark of its end; None: it is truncated."""
+    whole = None
+    try:
+        for each in ended(content):
+            found = _attempt("JPEG", each, options, None)
+            whole = whole or found
+            if ImageChops.difference(whole[0], found[0]).getbbox() is not None:
+                return None
+    except DecodeError:
+        return None
+    return whole
 
 
 def _attempt(kind: str, content: bytes, options: DecodeOptions, least_px: int | None) -> tuple[Image.Image, int, int]:
