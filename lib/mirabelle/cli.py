@@ -177,6 +177,7 @@ def inspect(
 ) -> None:
     """Show an output's runs, counts, schema, lineage and some rows; or a network's layers and parameters."""
     from mirabelle import inspection
+    from mirabelle.config.stores import s3_options
     from mirabelle.network.backbones import REGISTRY
 
     if backbones:
@@ -187,7 +188,8 @@ def inspect(
         settings = [f"backbone.name={target}", "images.root=.", "output=.", *(set_ or [])]
         typer.echo(inspection.show_backbone(_load(config, settings)))
     else:
-        typer.echo(inspection.show_output(target))
+        loaded = _load(config, ["images.root=.", "output=.", *(set_ or [])])
+        typer.echo(inspection.show_output(target, s3_options(loaded)))
 
 
 @app.command()

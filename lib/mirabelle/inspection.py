@@ -16,10 +16,12 @@ from rich.text import Text
 
 from mirabelle import schema
 from mirabelle.config import Config, keys
+from mirabelle.config.stores import resolved_options
 from mirabelle.errors import OutputError
 from mirabelle.network import backbones, preparing, weights
 from mirabelle.network.embedding import Embedding
-from mirabelle.storage import Store, absolute, open_store
+from mirabelle.storage import S3Options, Store, absolute, open_store
+from mirabelle.storage.opening import AS_AWS_SAYS
 from mirabelle.table.features import FeatureTable
 from mirabelle.table.runlog import PACKAGES, installed, read_manifests
 
@@ -28,14 +30,18 @@ ROWS_SHOWN = 5
 VALUES_SHOWN = 4
 
 
-def show_output(target: str) -> str:
+def show_output(target: str, s3: S3Options = AS_AWS_SAYS) -> str:
     """An output folder's runs, and for each embedding its counts, schema, lineage and a few rows.
+
+    Args:
+        target: the output.
+        s3: how buckets are reached; by default as AWS's environment and files say.
 
     Raises:
         OutputError: nothing of ours is there.
     """
     output = absolute(target)
-    store = open_store(output)
+    store = open_store(output, s3)
     manifests = read_manifests(store, output) if store.exists(output) else []
     if not manifests:
         raise OutputError(
@@ -115,7 +121,7 @@ def diagnose(config: Config) -> str:
     lines += [f"{name}: {version}" for name, version in installed(PACKAGES).items()]
     with open_session(config.spark) as spark:
         lines.append(f"Spark {spark.version} at {spark.sparkContext.master}")
-        preflight = run_preflight(spark, config)
+        preflight = run_preflight(spark, config, resolved_options(config))
     for worker in preflight.workers:
         lines.append(
             f"workers on {worker.host}: Python {worker.python}, {worker.cores} cores, {worker.cpu},"
@@ -155,10 +161,11 @@ def _show_table(store: Store, table: FeatureTable) -> str:
     first = next((c for c in chunks if c.embedded), None)
     if first is None:
         return text
-    with store.open(table.files("features", first)[0]) as file:
-        rows = pq.ParquetFile(file).read()
-    columns = "\n".join(f"  {f.name}: {f.type}" for f in rows.schema)
-    shown = rows.slice(0, ROWS_SHOWN).to_pylist()
+    # By this thread alone: one of Arrow's that still reads a Python file as the interpreter ends aborts the process.
+    with store.open(table.files("features", first)[0]) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
+        batch = next(parquet.iter_batches(ROWS_SHOWN, use_threads=False))
+    columns = "\n".join(f"  {f.name}: {f.type}" for f in batch.schema)
+    shown = batch.to_pylist()
     lines = (f"  {row[schema.PATH]}  {row[schema.LABEL]}  {_few(row[schema.FEATURES])}" for row in shown)
     return f"{text}\ncolumns\n{columns}\n\nsome rows\n" + "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -19,6 +20,10 @@ from mirabelle.storage.paths import local_path, real_name
 
 # Folders that all link to each other are met on more ways than anybody could wait for.
 MOST_WAYS = 1000
+
+
+# What systems answer where a disk knows no hard links.
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class DiskStore:
@@ -165,8 +170,9 @@ class DiskStore:
     def put_if(self, path: str, content: bytes, version: Version | None) -> Version | None:
         """Write a file only if it still has ``version``.
 
-        Creating is one atomic link. Replacing is a look and a rename, so two that replace at the very same moment
-        can both think they did; the next look tells them.
+        Creating is one atomic link, or where the disk has no links (exFAT, SMB, gcsfuse) a file opened for this alone,
+        which a reader may find half written. Replacing is a look and a rename, so two that replace at the very same
+        moment can both think they did; the next look tells them.
         """
         with _written_beside(path) as beside:
             with open(beside, "wb") as file:
@@ -178,11 +184,26 @@ class DiskStore:
                     os.link(beside, path)
                 except FileExistsError:
                     return None
+                except OSError as error:
+                    if error.errno not in NO_LINKS:
+                        raise
+                    return _create(path, content)
             elif _version_at(path) == version:
                 os.replace(beside, path)
             else:
                 return None
         return _version(status)
+
+
+def _create(path: str, content: bytes) -> Version | None:
+    try:
+        with open(path, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            return _version(os.fstat(file.fileno()))
+    except FileExistsError:
+        return None
 
 
 @contextmanager

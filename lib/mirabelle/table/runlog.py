@@ -15,13 +15,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from mirabelle import __version__
+from mirabelle.errors import MirabelleError
 from mirabelle.storage import Store, join
 
 PACKAGES = (
@@ -38,6 +39,8 @@ PACKAGES = (
     "obstore",
 )
 MAX_MANIFEST_BYTES = 2**24
+# How a run's id begins, so that ids sort as runs did.
+MOMENT = "%Y%m%dT%H%M%S.%fZ"
 READS_AT_ONCE = 16
 
 
@@ -54,7 +57,7 @@ class RunLog:
             config: as resolved, secrets masked.
         """
         self._store = store
-        self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(2)}"
+        self.run_id = _next_run_id(store, output)
         self._path = join(output, "runs", f"{self.run_id}.json")
         self._started = time.perf_counter()
         self.manifest: dict[str, Any] = {
@@ -95,6 +98,22 @@ class RunLog:
         if error:
             self.update(error=error)
         self.write()
+
+
+def _next_run_id(store: Store, output: str) -> str:
+    """An id that sorts behind all there are, by the clock where it agrees: the newest run is the one that counts."""
+    moment = datetime.now(UTC)
+    ids: list[str] = []
+    # What keeps the output from being looked at is told by whoever takes its lease.
+    with suppress(MirabelleError):
+        runs = join(output, "runs")
+        ids = [entry.path.rpartition("/")[2] for entry in store.walk(runs)] if store.exists(runs) else []
+    for name in ids:
+        with suppress(ValueError):
+            # Of a machine whose clock is ahead of this one's.
+            taken = datetime.strptime(name.partition("-")[0], MOMENT).replace(tzinfo=UTC)
+            moment = max(moment, taken + timedelta(microseconds=1))
+    return f"{moment:{MOMENT}}-{secrets.token_hex(2)}"
 
 
 def read_manifests(store: Store, output: str) -> list[dict[str, Any]]:

@@ -185,3 +185,17 @@ def test_nothing_is_left_of_a_lease_that_was_replaced_many_times(output: Path) -
         for _ in range(20):
             lease.check()
         assert [path.name for path in output.iterdir()] == [FILE]
+
+
+def test_a_disk_without_hard_links_has_leases_too(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As exFAT and gcsfuse answer."""
+
+    def refuse(*names: str) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with hold(STORE, str(output), "run-1", "run") as lease:
+        with pytest.raises(OutputError, match="is in use by run run-1"):
+            take(output)
+        lease.check()
+    assert take(output) == "run-2"

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -199,3 +200,17 @@ def test_the_machine_is_told(tmp_path: Path) -> None:
     assert machine["host"] == platform.node()
     assert machine["cores"] == os.cpu_count()
     assert platform.system() in machine["system"]
+
+
+def test_a_run_comes_after_all_others_whatever_the_clock_says(tmp_path: Path) -> None:
+    first = begin(tmp_path)
+    (tmp_path / "runs").mkdir()
+    # As a machine whose clock was far ahead left it; its manifest may even be damaged.
+    ahead = "29990101T000000.000000Z-ffff"
+    (tmp_path / "runs" / f"{ahead}.json").write_text("{")
+    (tmp_path / "runs" / "notes.txt").write_text("not a run")
+    second = begin(tmp_path)
+    second.write()
+    third = begin(tmp_path)
+    assert first.run_id < ahead < second.run_id < third.run_id
+    assert re.fullmatch(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{4}", third.run_id)
