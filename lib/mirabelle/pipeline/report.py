@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from mirabelle import schema
 from mirabelle.decode import thumbnail
-from mirabelle.errors import ImageError, RejectCode
+from mirabelle.errors import FetchError, ImageError, OutputError, RejectCode
 from mirabelle.evaluation import Metrics, confused_pairs
 from mirabelle.network.preparing import decode_options
 from mirabelle.pipeline.extract import RANDOM_WEIGHTS
@@ -118,8 +119,11 @@ def _if_current(job: Job, found: dict[str, Any] | None, name: str, verb: str) ->
 def _scree(job: Job, pca: dict[str, Any] | None) -> Scree | None:
     if pca is None:
         return None
-    content = job.store.read(join(job.folder("pca", pca["id"]), "pca.npz"), MAX_ARRAYS_BYTES)
-    projection = Projection.from_bytes(content)
+    path = join(job.folder("pca", pca["id"]), "pca.npz")
+    try:
+        projection = Projection.from_bytes(job.store.read(path, MAX_ARRAYS_BYTES))
+    except (FetchError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise OutputError(f"{path} is damaged ({error}); run `mirabelle reduce` again") from error
     return Scree(
         projection.explained_variance_ratio,
         pca["components"],

@@ -17,9 +17,10 @@ from mirabelle.table.features import KINDS, FeatureTable
 from mirabelle.table.lease import Holder, holder
 from mirabelle.table.runlog import read_manifests
 from mirabelle.verification.files import check_files
+from mirabelle.verification.models import check_models
 from mirabelle.verification.notes import Notes
 from mirabelle.verification.rows import check_rows
-from mirabelle.verification.runs import check_leftovers, check_models, check_runs, check_sums
+from mirabelle.verification.runs import check_leftovers, check_runs, check_sums
 
 
 @dataclass(frozen=True)
