@@ -17,7 +17,7 @@ from sklearn.decomposition import PCA
 
 from conftest import REPOSITORY, break_some, draw, read_manifest
 from mirabelle.errors import BarNotMet, ConfigError, OutputError, RunFailed, TrainingError
-from mirabelle.network import preparing
+from mirabelle.network import backbones, preparing
 from mirabelle.pipeline import Job
 from mirabelle.reduction import Projection
 from mirabelle.spark.embed import spec_of
@@ -386,3 +386,15 @@ def test_the_readmes_own_lines_run(pipeline: Run, spark: SparkSession) -> None:
         exec(code, names)
     assert len(names["features"]) == names["view"].count() == 54
     assert names["embedded"].where("outcome.code is null").count() == 54
+
+
+def test_weights_of_one_file_name_are_told_apart(pipeline: Run, tmp_path: Path) -> None:
+    row = backbones.find("mobilenet")
+    for folder, seed in (("a", 1), ("b", 2)):
+        (tmp_path / folder).mkdir()
+        backbones.random_network(row, 32, seed).save_weights(tmp_path / folder / "model.weights.h5")
+    first, second = (f"backbone.weights={tmp_path / folder / 'model.weights.h5'}" for folder in ("a", "b"))
+    pipeline(first, stages=["extract"])
+    with pytest.raises(OutputError, match="none of the network that the configuration asks for"):
+        pipeline(second, stages=["reduce"])
+    assert pipeline(first, "reduce.components=2", stages=["reduce"]).runlog.manifest["pca"]["rows"] == 54

@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirabelle.config import Config
 from mirabelle.console import Console
-from mirabelle.errors import (
-    OutputError,
-    UserError,
-)
+from mirabelle.errors import FetchError, OutputError, UserError
 from mirabelle.network import backbones, preparing, weights
 from mirabelle.network.embedding import Embedding
 from mirabelle.storage import S3Options, Store, join
@@ -84,16 +81,16 @@ class Job:
             raise OutputError(
                 f"{self.output} holds no features yet; run `mirabelle extract` with this configuration first"
             )
-        fitting = [parts for parts in made if self._asks_for(parts)]
-        if not fitting:
+        fitting = next((parts for parts in reversed(made) if self._asks_for(parts)), None)
+        if fitting is None:
             last = Embedding.from_json(made[-1])
             raise OutputError(
                 f"{self.output} holds features of {last.folder} and none of the network that the configuration asks"
                 f" for ({self.config.backbone.name}, weights {self.config.backbone.weights}); run `mirabelle extract`"
                 " first"
             )
-        self.runlog.update(embedding=fitting[-1], fingerprint=fitting[-1]["fingerprint"])
-        return Embedding.from_json(fitting[-1])
+        self.runlog.update(embedding=fitting, fingerprint=fitting["fingerprint"])
+        return Embedding.from_json(fitting)
 
     def listing_path(self) -> str | None:
         """The newest listing that this embedding's table was brought up to: what its current view is made of."""
@@ -115,9 +112,14 @@ class Job:
             return None
         paths = sorted((e.path for e in self.store.walk(parent) if e.path.endswith(f"/{kind}.json")), reverse=True)
         for path in paths:
-            facts: dict[str, Any] = json.loads(self.store.read(path, MAX_FACTS_BYTES))
-            if facts["fingerprint"] == fingerprint:
-                return facts
+            try:
+                facts: dict[str, Any] = json.loads(self.store.read(path, MAX_FACTS_BYTES))
+                if facts["fingerprint"] == fingerprint:
+                    return facts
+            except (ValueError, KeyError, TypeError, FetchError) as error:
+                raise OutputError(
+                    f"{path} is damaged ({error}); remove its folder, and run the stage that wrote it again"
+                ) from error
         return None
 
     def changed_since(self, run_id: str) -> str | None:
@@ -140,13 +142,14 @@ class Job:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        paths = sorted(e.path for e in self.store.walk(folder) if e.path.endswith(".parquet"))
+        there = self.store.walk(folder) if self.store.exists(folder) else iter(())
+        paths = sorted(entry.path for entry in there if entry.path.endswith(".parquet"))
         parts = []
         for path in paths:
             try:
                 with self.store.open(path) as file:
                     parts.append(pq.ParquetFile(file).read(columns))
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, FetchError) as error:
                 raise OutputError(f"{path} is damaged ({error}); run the stage that wrote it again") from error
         if not parts:
             raise OutputError(f"{folder} holds no Parquet; run the stage that writes it again")
@@ -158,13 +161,18 @@ class Job:
 
     def _asks_for(self, parts: dict[str, Any]) -> bool:
         wanted = self.config.backbone
-        row = backbones.find(wanted.name)
-        return (
+        row, source = backbones.find(wanted.name), weights.parse(wanted.weights)
+        alike = (
             parts["backbone"] == row.name
-            and parts["weights"] == weights.parse(wanted.weights).name
+            and parts["weights"] == source.name
             and parts["input_px"] == (wanted.input_px or row.input_px)
             and parts["layer"] == (wanted.layer or row.layer)
             and parts["pooling"] == wanted.pooling
             and parts["preprocessing"] == preparing.preprocessing(self.config, row.normalisation, parts["precision"])
             and self.config.engine.precision in ("auto", parts["precision"])
         )
+        if source.path is None or not alike:
+            return alike
+        # Files of one name may hold other weights.
+        network = preparing.prepare_network(self.config, parts["precision"])
+        return bool(network.embedding.weights_digest == parts["weights_digest"])
