@@ -13,14 +13,18 @@ WHEEL := dist/mirabelle-0.1.0-py3-none-any.whl
 SOURCES := $(shell find lib/mirabelle -type f -not -path '*/__pycache__/*')
 # Where the demo keeps its pictures and results.
 DEMO ?= demo
+# How many processes run the tests. A file's tests stay in one of them, and so share its session and server.
+N ?= 2
+# Files with few tests, which start Spark and clusters, go first: with the many of the unit tier last, no process idles.
+PARALLEL = -n $(N) --dist loadfile --no-loadscope-reorder
 
 export PYSPARK_PYTHON := $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-s3 demo-in-bucket test check lint types contract package lock bench bench-short bench-docs clean java
+.PHONY: help demo demo-s3 demo-in-bucket test test-quick test-long check lint types contract package lock bench bench-short bench-docs clean java
 
 help:  ## Say what there is
-	@grep -E '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9.-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9.-]+):.*## /  make \1\t/' | expand -t 20
 
 demo: $(READY) $(WHEEL) java  ## Render a sample set and run the whole pipeline on it, through spark-submit
 	$(BIN)/python scripts/render_fruits.py $(DEMO)/pictures
@@ -40,10 +44,16 @@ demo-in-bucket: $(READY) $(WHEEL) java
 	    --set images.root=s3://mirabelle-demo/pictures --set output=s3://mirabelle-demo/output
 	$(BIN)/python scripts/bucket.py get s3://mirabelle-demo/output $(DEMO)/bucket
 
-test: $(READY) $(WHEEL) java  ## Run the tests, with coverage
-	$(BIN)/python -m pytest
+test: $(READY) $(WHEEL) java  ## The everyday tests with coverage, in N=2 processes (make test N=1)
+	$(BIN)/python -m pytest $(PARALLEL)
 
-check: lint types contract test  ## All that CI checks
+test-quick: $(READY) lint types contract  ## Before a commit: lint, types, imports and the unit tests not marked slow
+	$(BIN)/python -m pytest --no-cov $(PARALLEL) -m 'not full and not long and not slow' tests/unit
+
+test-long: $(READY) $(WHEEL) java  ## The tests marked long: clusters, kills, the demo, the benchmark's short form
+	$(BIN)/python -m pytest --no-cov -m 'long and not full'
+
+check: lint types contract test  ## All that must pass every day; .ci/run adds test-long
 
 lint: $(READY)  ## Style and formatting
 	$(BIN)/ruff check .

@@ -1,6 +1,10 @@
 """What all tests share: the real images and weights where they are, and small pictures made here."""
 
+import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +46,27 @@ def vgg16_weights() -> Path:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder for converted networks that the whole session shares."""
-    return tmp_path_factory.mktemp("cache")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of the tests share, and no other run."""
+    own = tmp_path_factory.getbasetemp()
+    # Under pytest-xdist every worker's folder stands in the run's.
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Hold a lock file, so that of the run's processes one at a time is in here."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def cache(run_folder: Path) -> Path:
+    """A cache folder for converted networks that the whole run shares."""
+    folder = run_folder / "cache"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def draw(path: Path, seed: int, size: tuple[int, int] = (24, 24), tint: tuple[int, int, int] = (0, 0, 0)) -> None:

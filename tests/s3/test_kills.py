@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
 from conftest import SMALL, draw
 from s3.conftest import Server, upload_folder
@@ -48,6 +49,7 @@ def rows(client: Any, bucket: str, output: str) -> tuple[Counter, dict[str, byte
     return count, features
 
 
+@pytest.mark.long
 def test_killed_again_and_again_every_row_is_there_once(
     aws: Server, client: Any, bucket: str, tmp_path: Path, cache: Path
 ) -> None:

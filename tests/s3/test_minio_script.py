@@ -167,6 +167,7 @@ def fake(folder: Path, name: str, script: str) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_the_binary_comes_from_path_then_the_cache_then_go(tmp_path: Path) -> None:
     commands, home = tmp_path / "bin", tmp_path / "home"
     here = {"PATH": str(commands), "HOME": str(home)}

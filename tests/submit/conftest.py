@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY, SMALL
+from conftest import REPOSITORY, SMALL, alone
 
 BIN = Path(sys.executable).parent
 
@@ -30,24 +30,20 @@ def run_extract(*settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=240, check=False)
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package as a wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        str(folder),
-        ".",
-    ]
+def build_wheel(folder: Path) -> None:
+    """The package as a wheel, of today's sources alone."""
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     shutil.rmtree(REPOSITORY / "build", ignore_errors=True)
-    subprocess.run(command, cwd=REPOSITORY, check=True, env=environment())
+    subprocess.run([*command, "-w", str(folder), "."], cwd=REPOSITORY, check=True, env=environment())
+
+
+@pytest.fixture(scope="session")
+def wheel(run_folder: Path) -> Path:
+    """The package as a wheel; built once for all processes of the run."""
+    folder = run_folder / "wheel"
+    with alone(run_folder / "wheel.lock"):
+        if not list(folder.glob("*.whl")):
+            build_wheel(folder)
     (built,) = folder.glob("*.whl")
     with zipfile.ZipFile(built) as archive:
         names = archive.namelist()

@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from conftest import REPOSITORY
 from submit.conftest import environment
 
 RUN = REPOSITORY / "scripts" / "bench" / "run.py"
 
 
+@pytest.mark.long
 def test_short_form(tmp_path: Path) -> None:
     work = tmp_path / "bench"
     command = [sys.executable, str(RUN), "--short", "--work", str(work)]

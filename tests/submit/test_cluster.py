@@ -16,7 +16,10 @@ from conftest import SMALL, draw, read_manifest
 from submit.cluster import Cluster
 from submit.disturbance import Disturbed, Quiet, features, finish, markers, plan_kills, table, tasks_by_executor
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="processes are found in /proc")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="processes are found in /proc"),
+]
 
 BROKEN = 3
 CHUNK_IMAGES = 200

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from conftest import REPOSITORY, read_manifest
 from submit.conftest import environment
@@ -23,6 +24,7 @@ def make_demo(folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_make_demo_and_again(tmp_path: Path) -> None:
     output = tmp_path / "output"
     text = make_demo(tmp_path)

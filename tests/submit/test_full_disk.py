@@ -28,6 +28,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.long
 def test_a_full_disk_is_one_sentence_and_loses_nothing(small_disk: Path, tmp_path: Path, cache: Path) -> None:
     pictures = tmp_path / "pictures"
     for i in range(PICTURES):

@@ -111,6 +111,7 @@ def rows(output: Path) -> dict[str, bytes]:
     return {path: features.tobytes() for path, features in zip(frame["path"], frame["features"], strict=True)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chunks_before_the_kill", [1, 4])
 def test_a_killed_driver_loses_at_most_the_chunks_in_flight(
     submit: Submit, tmp_path: Path, cache: Path, chunks_before_the_kill: int

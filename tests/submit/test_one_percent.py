@@ -17,6 +17,7 @@ def extract(pictures: Path, output: Path, cache: Path) -> dict:
     return read_manifest(output)
 
 
+@pytest.mark.long
 def test_one_percent_new_is_one_percent_of_the_work(
     tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -216,7 +216,7 @@ def test_more_rows_than_a_batch_holds(tmp_path: Path) -> None:
         ("path\n/grün.jpg\n".encode("latin-1"), "neither CSV nor Parquet: .*UTF8"),
         (b"PAR1 and no more", "neither CSV nor Parquet"),
         (b"\x1f\x8b and no more", "cannot read images.manifest .*: zlib inflate failed"),
-        (gzip.compress(b"path\n" + b"/a.jpg\n" * 99)[:-20], "cannot read images.manifest .*: Truncated"),
+        (gzip.compress(b"path\n" + b"/a.jpg\n" * 99, mtime=0)[:-20], "cannot read images.manifest .*: Truncated"),
         (b"\x89PNG\r\n\x1a\n\0\0", "has no column path|neither CSV nor Parquet"),
         (b"path,width_px\n/a.jpg,3\n", "the column width_px has a name that Mirabelle keeps for itself; rename it"),
         (b"path,_x\n/a.jpg,3\n", "the column _x has a name that Mirabelle keeps"),

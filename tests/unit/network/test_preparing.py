@@ -16,6 +16,8 @@ from mirabelle.network import backbones, preparing, weights
 from mirabelle.network.embedding import NORMALISATIONS
 from mirabelle.network.engines import OpenVinoEngine, native_precisions, open_engine
 
+pytestmark = pytest.mark.slow
+
 BF16 = "bf16" in native_precisions()
 
 

@@ -168,6 +168,7 @@ def test_features_are_read_from_whoever_wrote_them(bench: dict[str, ModuleType],
     assert {path: row.tolist() for path, row in found.items()} == {"a b.jpg": [0, 1], "c.jpg": [2, 1]}
 
 
+@pytest.mark.slow
 def test_photographs_are_made_once_and_all_differ(
     bench: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[3] / "scripts" / "render_fruits.py"
 KINDS = ("Apple Red", "Banana", "Blueberry", "Cherry Dark", "Lemon", "Lime", "Orange", "Peach", "Pear", "Strawberry")
 

@@ -247,6 +247,7 @@ def grown_kib(images: int, huge_px: int) -> tuple[int, str]:
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks of memory are read from /proc")
 
 
+@pytest.mark.slow
 @needs_proc
 def test_memory_does_not_grow_with_the_number_of_images() -> None:
     # 3,000 pictures of 500 px are 2.2 GiB decoded, and 36 MiB even at the network's 64 px.
@@ -254,6 +255,7 @@ def test_memory_does_not_grow_with_the_number_of_images() -> None:
     assert grown < 24 * 1024
 
 
+@pytest.mark.slow
 @needs_proc
 def test_one_huge_picture_is_refused_before_it_costs_memory() -> None:
     # 9,000 px square: 243 MB decoded, over the pixel limit.

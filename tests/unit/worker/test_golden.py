@@ -16,6 +16,8 @@ from mirabelle.network.engines import native_precisions
 from mirabelle.spark.embed import spec_of
 from mirabelle.worker.embedder import Embedder, Tally
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent / "golden"
 FEATURES = GOLDEN / "features.npz"
 NETWORKS = ("resnet50", "vgg16")
