@@ -15,6 +15,7 @@ import typer
 
 from mirabelle import __version__
 from mirabelle.errors import BarNotMet, MirabelleError
+from mirabelle.signals import Interrupted, raised_as_interrupted
 
 app = typer.Typer(
     name="mirabelle",
@@ -132,11 +133,7 @@ def compact(
     if dry_run:
         foretell(loaded, Console(), embedding)
         return
-    try:
-        _print_summary(carry_out(loaded, _console(quiet), grace, embedding, break_lease))
-    except KeyboardInterrupt:
-        print("interrupted; the table is whole, and the same command goes on from there", file=sys.stderr)
-        raise typer.Exit(130) from None
+    _print_summary(carry_out(loaded, _console(quiet), grace, embedding, break_lease))
 
 
 @app.command()
@@ -235,7 +232,11 @@ def _options(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors of ours are printed as a sentence, without a traceback."""
     try:
-        app(args=list(argv) if argv is not None else None, prog_name="mirabelle")
+        with raised_as_interrupted():
+            app(args=list(argv) if argv is not None else None, prog_name="mirabelle")
+    except Interrupted as ended:
+        print("; ".join([str(ended), *getattr(ended, "__notes__", [])]), file=sys.stderr)
+        return ended.exit_code
     except SystemExit as finished:
         return finished.code if isinstance(finished.code, int) else int(finished.code is not None)
     except BarNotMet as error:
@@ -285,9 +286,6 @@ def _execute(
     except BarNotMet as failed:
         _print_summary(failed.summary)
         raise
-    except KeyboardInterrupt:
-        print("interrupted; what was committed is kept, and the same command goes on from there", file=sys.stderr)
-        raise typer.Exit(130) from None
     _print_summary(job.summary)
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mirabelle import schema
+from mirabelle import schema, signals
 from mirabelle.listing import Listing
 from mirabelle.network import preparing
 from mirabelle.network.embedding import Precision
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from mirabelle.network.preparing import Network
     from mirabelle.spark.preflight import Preflight
 
+T = TypeVar("T")
+
 # While one chunk's last tasks run, the next one's first keep the other cores busy.
 CHUNKS_IN_FLIGHT = 2
 # Of features, which a task holds in memory and writes to one file.
@@ -52,16 +56,37 @@ class Preparation:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._thread = ThreadPoolExecutor(1, "mirabelle-preparation")
-        self._listing: Future[Listing] = self._thread.submit(list_source, job)
-        self._network: Future[Network] = self._thread.submit(self._prepare_network)
+        self._lock = threading.Lock()
+        self._busy: int | None = None
+        self._listing: Future[Listing] = self._thread.submit(self._at_work, lambda: list_source(job))
+        self._network: Future[Network] = self._thread.submit(self._at_work, self._prepare_network)
 
     def __enter__(self) -> Preparation:
-        if wait([self._listing], self.HEAD_START_SECONDS).done:
-            self.listing()
+        try:
+            if wait([self._listing], self.HEAD_START_SECONDS).done:
+                self.listing()
+        except BaseException as error:
+            self.__exit__(type(error))
+            raise
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            # Nobody waits for minutes of listing or converting that are of no use any more.
+            with self._lock:
+                if self._busy is not None:
+                    signals.raise_in(self._busy)
         self._thread.shutdown(cancel_futures=True)
+
+    def _at_work(self, work: Callable[[], T]) -> T:
+        """Do a part of it; for as long as that takes, ``_busy`` is the thread that does."""
+        with self._lock:
+            self._busy = threading.get_ident()
+        try:
+            return work()
+        finally:
+            with self._lock:
+                self._busy = None
 
     def listing(self) -> Listing:
         """The run's listing, once it is there.

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from mirabelle import errors as errors_module
 from mirabelle.errors import MirabelleError, OutputError, PreflightError, RunFailed, UserError
+from mirabelle.signals import Interrupted, interruption
 from mirabelle.table.runlog import RunLog
 
 log = logging.getLogger(__name__)
@@ -22,15 +23,26 @@ def recording_failure(runlog: RunLog) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        translated = translate(error)
+        interrupted = interruption(error)
+        translated = _interrupted(interrupted, error) if interrupted else translate(error)
         try:
-            runlog.finish("failed", str(translated) or type(translated).__name__)
+            runlog.finish(
+                "interrupted" if interrupted else "failed",
+                str(interrupted or translated) or type(translated).__name__,
+            )
         except MirabelleError as second:
             # The output may be what failed; the first error tells more.
             log.debug("the manifest could not be written: %s", second)
         if translated is error:
             raise
         raise translated from error
+
+
+def _interrupted(interrupted: Interrupted, error: BaseException) -> BaseException:
+    """What a signal raised, whatever came of it in Spark; what a notebook's own Ctrl-C raises stays what it is."""
+    ended = error if isinstance(error, KeyboardInterrupt) else interrupted
+    ended.add_note("what was committed is kept, and the same command goes on from there")
+    return ended
 
 
 def translate(error: BaseException) -> BaseException:

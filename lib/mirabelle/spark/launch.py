@@ -47,7 +47,10 @@ def launch(conf: SparkConf) -> Any:
     overheard = Overheard()
     try:
         with _environment(names_in_utf8()):
-            gateway = launch_gateway(conf, {"stdout": overheard.writing, "stderr": overheard.writing})
+            # A session of its own: signals for all of a terminal or a group are this process's to answer, which needs
+            # the JVM to clean up. It ends with this process all the same, by its standard input.
+            apart = {"stdout": overheard.writing, "stderr": overheard.writing, "start_new_session": True}
+            gateway = launch_gateway(conf, apart)
     except Exception as error:  # PySpark's, which says only that the JVM is gone, or the system's
         said = overheard.text()
         log.debug("the JVM said: %s", said)

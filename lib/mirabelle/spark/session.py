@@ -11,11 +11,13 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mirabelle import signals
 from mirabelle.errors import PreflightError
 from mirabelle.network.home import ensure_home
 from mirabelle.spark.jvm import check_java, check_java_version, java_options, user_name
@@ -86,6 +88,9 @@ def open_session(
             quiet.setAll([(key, value) for key, value in conf.getAll() if not is_secret(key)])
             SparkContext._ensure_initialized(gateway=launch(quiet), conf=quiet)
             _name_user(SparkContext._jvm)
+        SparkContext.getOrCreate(conf)
+        # It has a handler of SIGINT, which asks the JVM over the very connection that it may have interrupted.
+        signals.take(_part_from_jvm)
         spark = SparkSession.builder.config(conf=conf).getOrCreate()
     except PreflightError:
         raise
@@ -102,13 +107,44 @@ def open_session(
             # Only now that no task runs any more, which would have nobody to tell what it counted.
             _stop_accumulators(spark)
         finally:
-            jvm = spark.sparkContext._jvm
-            spark.stop()
-            if jvm is not None and not submitted:
-                # The JVM lives on and keeps what it was started with as system properties, which would win over the
-                # settings of the next session in this process.
-                for key in wanted:
-                    jvm.java.lang.System.clearProperty(key)
+            with _speechless_if_interrupted():
+                _stop(spark, () if submitted else wanted)
+
+
+def _stop(spark: SparkSession, properties: Iterable[str]) -> None:
+    jvm = spark.sparkContext._jvm
+    spark.stop()
+    if jvm is not None:
+        # The JVM lives on and keeps what it was started with as system properties, which would win over the settings of
+        # the next session in this process.
+        for key in properties:
+            jvm.java.lang.System.clearProperty(key)
+
+
+@contextmanager
+def _speechless_if_interrupted() -> Iterator[None]:
+    """Nothing that fails in the block is told after a signal: the JVM may have got one too, and be gone."""
+    if signals.interruption(sys.exc_info()[1]) is None:
+        yield
+        return
+    with suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _part_from_jvm() -> None:
+    """Before an interruption: have this thread talk to the JVM over a new connection, and the JVM say no more.
+
+    On the old connection an answer may still be on its way; and Spark logs what it meets while its tasks are killed.
+    """
+    from pyspark import SparkContext
+
+    gateway: Any = SparkContext._gateway
+    context = SparkContext._active_spark_context
+    with suppress(AttributeError):  # with PYSPARK_PIN_THREAD=false, connections are no thread's own
+        gateway._gateway_client.get_thread_connection().close()
+    if context is not None:
+        context.setLogLevel("OFF")
 
 
 def check_names(spark: SparkSession, path: str) -> None:

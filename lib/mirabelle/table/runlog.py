@@ -93,7 +93,7 @@ class RunLog:
             seconds[stage] = round(seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
 
     def finish(self, status: str, error: str | None = None) -> None:
-        """End the run and write its manifest: ``done``, ``failed``."""
+        """End the run and write its manifest: ``done``, ``failed``, ``interrupted``."""
         self.update(status=status, finished=_now(), seconds_total=round(time.perf_counter() - self._started, 3))
         if error:
             self.update(error=error)
