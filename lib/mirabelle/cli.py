@@ -15,7 +15,7 @@ import typer
 
 from mirabelle import __version__
 from mirabelle.errors import BarNotMet, MirabelleError
-from mirabelle.signals import Interrupted, raised_as_interrupted
+from mirabelle.signals import Interrupted, outlive_readers, raised_as_interrupted
 
 app = typer.Typer(
     name="mirabelle",
@@ -231,6 +231,7 @@ def _options(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors of ours are printed as a sentence, without a traceback."""
+    outlive_readers()
     try:
         with raised_as_interrupted():
             app(args=list(argv) if argv is not None else None, prog_name="mirabelle")

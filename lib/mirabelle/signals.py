@@ -1,12 +1,14 @@
-"""Signals that end the command: the first is raised, and none cuts short what is cleaned up. [signals; driver only]
+"""What the system tells the command: to end, or that nobody reads what it says. [signals, stdout; driver only]
 
-Ctrl-C, SIGTERM and a terminal that hangs up all mean the same: stop, leave nothing lying about, and say so. People and
-service managers are impatient, so further signals come while that is being done, and change nothing.
+Ctrl-C, SIGTERM and a terminal that hangs up all mean the same: stop, leave nothing lying about, and say so. The first
+is raised. People and service managers are impatient, so further ones come while that is being done, and change nothing.
+A reader that goes away, as `head` does, ends nothing that was asked for.
 """
 
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import signal
 import sys
@@ -80,6 +82,36 @@ def take(before_raising: Callable[[], None]) -> None:
     if _is_catching() and threading.current_thread() is threading.main_thread():
         _before_raising.append(before_raising)
         _install()
+
+
+def outlive_readers() -> None:
+    """From now on what this process writes to a pipe that nobody reads any more is lost, and no error."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):
+            heedless = _Heedless(stream.buffer, stream.encoding, stream.errors, line_buffering=stream.line_buffering)
+            setattr(sys, name, heedless)
+
+
+class _Heedless(io.TextIOWrapper):
+    def write(self, text: str) -> int:
+        with self._into_nothing_if_unread():
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._into_nothing_if_unread():
+            super().flush()
+
+    @contextmanager
+    def _into_nothing_if_unread(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            # What the buffers still hold goes there, too.
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self.fileno())
+            os.close(nothing)
 
 
 def _is_catching() -> bool:

@@ -105,6 +105,26 @@ def test_an_endpoint_that_does_not_answer(
         assert "its endpoint does not answer; check AWS_ENDPOINT_URL or s3.endpoint, and the network" in told
 
 
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:9000", "localhost", "minio:9000/"])
+def test_an_endpoint_without_a_scheme(endpoint: str, name: str, aws: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, endpoint)
+    for act in ("check", "walk", "read", "write"):
+        with pytest.raises(ConfigError, match=f"^{name} is no URL .*; write http://host:9000, or https://"):
+            ACTS[act](S3Store(S3Options()), "s3://somewhere")
+
+
+@pytest.mark.parametrize("act", ["check", "walk", "read", "write"])
+def test_a_proxy_that_is_down_is_named_without_its_password(
+    act: str, nobody: str, aws: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://bucket.invalid")
+    monkeypatch.setenv("HTTP_PROXY", nobody.replace("//", "//me:hidden@"))
+    told = sentence(act, S3Store(S3Options(attempts=2)), "s3://somewhere")
+    assert f"and the proxy {nobody} that HTTP_PROXY names" in told
+    assert "hidden" not in told
+
+
 def test_a_run_on_an_output_that_does_not_answer(nobody: str, aws: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", nobody)
     with pytest.raises((ListingError, OutputError), match="its endpoint does not answer"):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mirabelle.errors import OutputError
+from mirabelle.errors import MirabelleError, OutputError
 from mirabelle.pipeline import extract
 from mirabelle.pipeline.extract import Preparation
 from mirabelle.pipeline.failures import recording_failure
@@ -120,6 +120,37 @@ def test_hanging_up_is_ignored_under_nohup(tmp_path: Path) -> None:
     time.sleep(0.2)
     command.process.send_signal(signal.SIGTERM)
     assert command.end()[0] == 143
+
+
+UNREAD = """
+import sys
+from mirabelle import cli
+
+def work(*_):
+    sys.stdin.readline()
+    for stream in (sys.stdout, sys.stderr):
+        print("a line that nobody reads", file=stream, flush=True)
+    open(sys.argv[1], "w").close()
+    raise cli.MirabelleError("told to nobody")
+
+cli._load = work
+print("a line", flush=True)
+code = cli.main(["config"])
+print("more of it")
+sys.exit(code)
+"""
+
+
+def test_readers_that_go_end_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", UNREAD, str(tmp_path / "done")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"a line\n"
+    process.stdout.close()
+    process.stdin.close()
+    assert process.wait(30) == MirabelleError.exit_code
+    assert (tmp_path / "done").exists()
 
 
 def raises(error: BaseException) -> Callable[[], None]:

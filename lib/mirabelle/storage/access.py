@@ -25,6 +25,8 @@ CONNECT_SECONDS = 5.0
 # obstore asks for credentials again well before this is over; boto3 renews them when they are due.
 CREDENTIALS_LAST = timedelta(minutes=15)
 DEFAULT_REGION = "us-east-1"
+# Where AWS's environment names one; the first that is set counts.
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 
 
@@ -112,7 +114,11 @@ class Access:
         # boto3 itself reads AWS_DEFAULT_REGION alone; AWS's other SDKs, and Spark's, read this one.
         told_region = os.environ.get("AWS_REGION") or self.session.region_name
         region = told_region or options.region or DEFAULT_REGION
-        return self.session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
+        try:
+            return self.session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
+        except ValueError as error:  # so botocore says that an endpoint is no URL
+            where = next((name for name in ENDPOINTS if os.environ.get(name)), "endpoint_url in AWS's files")
+            raise ConfigError(f"{where} is no URL ({error}); write http://host:9000, or https:// before it") from error
 
     def _make_store(self, bucket: str) -> ObjectStore:
         options = self.resolved()

@@ -1,10 +1,11 @@
 """What went wrong with a bucket, told apart: what to try again, what one object lacks, and what stops a run.
 
-Pure: takes errors of boto3 and obstore as they come, and touches nothing but the clock between two attempts.
+Takes errors of boto3 and obstore as they come. [clock between two attempts; names of proxies in the environment]
 """
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import time
@@ -16,6 +17,7 @@ from mirabelle.errors import MirabelleError, TransientError
 
 T = TypeVar("T")
 
+PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 10.0
 
@@ -113,16 +115,23 @@ def explain(error: BaseException, bucket: str, action: str) -> str:
     code = code_of(error)
     what = _WHAT.get(code) or (_DENIED if judge(error) is Fault.DENIED else "")
     if not what and is_unreachable(error):
-        what = "its endpoint does not answer; check AWS_ENDPOINT_URL or s3.endpoint, and the network"
+        what = f"its endpoint does not answer; check AWS_ENDPOINT_URL or s3.endpoint, and the network{_proxies()}"
     if not what:
         what = f"the store answers {code}; try again later, or ask those who keep it"
     return f"cannot {action} the bucket {bucket}: {what} ({code})"
 
 
+def _proxies() -> str:
+    """The proxies that requests may go by, as the end of a sentence; without the passwords in them."""
+    named = {name: url for name in PROXIES if (url := os.environ.get(name))}
+    bare = {name: re.sub(r"//[^/@]*@", "//", url) for name, url in named.items()}
+    return "".join(f", and the proxy {url} that {name} names" for name, url in bare.items())
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Whether no server answered at all: refused, no such host."""
     text = str(error).lower()
-    names = ("EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError", "ReadTimeoutError")
+    names = ("EndpointConnectionError", "ProxyConnectionError", "ConnectTimeoutError", "ConnectionClosedError", "ReadTimeoutError")
     return type(error).__name__ in names or "error sending request" in text or "error trying to connect" in text
 
 
