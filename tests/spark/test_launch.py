@@ -1,4 +1,4 @@
-"""The JVM started where the system knows neither the user nor a locale in UTF-8."""
+"""The JVM started: by a user without a name, in locales that are not UTF-8, with settings from everywhere."""
 
 import os
 import shutil
@@ -58,6 +58,41 @@ def test_a_user_id_without_a_name_and_a_home_runs_spark() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         assert written(Path(folder) / "table", (*alone, "env", "-u", "HOME")) == "3"
+
+
+TELLING = """
+from mirabelle.spark.session import open_session
+settings = {"spark.master": "local[1]", "spark.ui.enabled": False, "spark.x": "ours", "spark.y": "ours"}
+with open_session(settings, coordinates=True) as spark:
+    conf, system = spark.sparkContext.getConf(), spark.sparkContext._jvm.java.lang.System
+    print(*(conf.get(f"spark.{name}") for name in ("master", "x", "y", "z", "broadcast.compress")))
+    print(*(system.getProperty(name) for name in ("one", "two", "log4j2.configurationFile")))
+"""
+
+
+def test_settings_of_all_origins_come_together(tmp_path: Path) -> None:
+    """Defaults, over them the configuration, over it what is submitted; options of Java are added up."""
+    (tmp_path / "spark-defaults.conf").write_text("""
+spark.driver.extraJavaOptions -Done=1 -Dtwo='2 3' -XX:+UseG1GC
+spark.broadcast.compress true
+spark.x theirs
+spark.z theirs
+""")
+    told = subprocess.run(
+        [sys.executable, "-c", TELLING],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "SPARK_CONF_DIR": str(tmp_path),
+            "PYSPARK_SUBMIT_ARGS": "--master local[2] --conf spark.y=submitted pyspark-shell",
+        },
+    )
+    settings, properties = told.stdout.splitlines()
+    assert settings == "local[2] ours submitted theirs true"
+    assert properties.startswith("1 2 3 file:/")
+    assert properties.endswith("log4j2.properties")
 
 
 def test_a_jvm_that_writes_other_names_is_refused_before_it_writes(spark: SparkSession) -> None:

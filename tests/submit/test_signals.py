@@ -30,7 +30,12 @@ class Run:
     def __init__(self, pictures: Path, folder: Path, cache: Path) -> None:
         self.output, self.temporary = folder / "output", folder / "tmp"
         self.temporary.mkdir()
-        self.settings = [f"images.root={pictures}", f"output={self.output}", f"cache={cache}", "extract.chunk_images=250"]
+        self.settings = [
+            f"images.root={pictures}",
+            f"output={self.output}",
+            f"cache={cache}",
+            "extract.chunk_images=250",
+        ]
         given = [*SMALL, *self.settings, "spark.master=local[2]"]
         self.process = subprocess.Popen(
             [str(BIN / "mirabelle"), "extract", *(word for setting in given for word in ("--set", setting))],

@@ -105,7 +105,7 @@ def _release(java: str) -> Path:
     return Path(os.path.realpath(java)).parents[1] / "release"
 
 
-def java_options(java: str, cache: Path | None, coordinates: bool) -> str:
+def java_options(java: str, cache: Path | None, coordinates: bool, theirs: str = "") -> str:
     """Options for the driver's JVM, as ``spark.driver.extraJavaOptions`` takes them.
 
     Args:
@@ -113,13 +113,16 @@ def java_options(java: str, cache: Path | None, coordinates: bool) -> str:
         cache: where the archive of classes is kept; None: there is to be none.
         coordinates: whether the JVM only hands out work. Compiling its code well, and collecting garbage in parallel,
             then costs the workers' cores more than it brings.
+        theirs: options of the user's own that will follow these, and win.
     """
     options = [] if user_name() else _nameless_options()
     log = Path(str(resources.files("mirabelle").joinpath("log4j2.properties")))
     if log.is_file():
         options.append(f"-Dlog4j2.configurationFile={log.as_uri()}")
     if coordinates:
-        options += ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        options.append("-XX:TieredStopAtLevel=1")
+        # Two collectors are an error.
+        options += [] if re.search(r"-XX:\+Use\w*GC\b", theirs) else ["-XX:+UseSerialGC"]
     if cache is not None and os.access(cache, os.W_OK) and not runs_programs(Path("/tmp")) and runs_programs(cache):
         # Java's temporary folder, whatever TMPDIR says: libraries unpack their native halves there and load them.
         options += [f"-D{name}={cache}" for name in NATIVE_CODECS]

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirabelle.errors import PreflightError
@@ -31,6 +32,7 @@ NOT_A_REASON = re.compile(
     r"|Error: LinkageError occurred|.*ExceptionInInitializerError$|.*spark-class: line |.*VM warning: |WARNING: |at "
     r"|Using |agent library failed|\.\.\. \d+ more"
 )
+_PROPERTY = re.compile(r"^[ \t]*([^\s#!=:][^\s=:]*)(?:[ \t]*[=:][ \t]*|[ \t]+|$)(.*?)[ \t]*$", re.MULTILINE)
 FROM_ENVIRONMENT = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "SPARK_SUBMIT_OPTS")
 ENDS_SECONDS = 5.0
 
@@ -58,6 +60,19 @@ def launch(conf: SparkConf) -> Any:
     finally:
         overheard.pass_on()
     return gateway
+
+
+def spark_defaults() -> dict[str, str]:
+    """What ``spark-defaults.conf`` says: what is set when the JVM is started would hide it."""
+    from pyspark.find_spark_home import _find_spark_home
+
+    folder = os.environ.get("SPARK_CONF_DIR") or os.path.join(_find_spark_home(), "conf")
+    try:
+        text = Path(folder, "spark-defaults.conf").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    # Java's properties: a line goes on after a backslash, and its key ends at a blank, an equals sign or a colon.
+    return dict(_PROPERTY.findall(re.sub(r"\\\n[ \t]*", "", text)))
 
 
 class Overheard:

@@ -21,7 +21,7 @@ from mirabelle import signals
 from mirabelle.errors import PreflightError
 from mirabelle.network.home import ensure_home
 from mirabelle.spark.jvm import check_java, check_java_version, java_options, user_name
-from mirabelle.spark.launch import explain, launch
+from mirabelle.spark.launch import explain, launch, spark_defaults
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -39,6 +39,7 @@ NEEDED = {
     # TensorFlow's remarks about the machine, where the engine is Keras.
     "spark.executorEnv.TF_CPP_MIN_LOG_LEVEL": "3",
 }
+JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 # Libraries that would each start a thread a core are held to the cores that their task has.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -70,24 +71,25 @@ def open_session(
         yield SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()
         return
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    wanted = {**NEEDED, **{key: _text(value) for key, value in settings.items()}}
-    if not submitted:
-        ensure_home()
-        java = check_java()
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        wanted.setdefault("spark.driver.extraJavaOptions", java_options(java, cache, coordinates))
-    conf = SparkConf()
-    cores = conf.get("spark.task.cpus") or wanted.get("spark.task.cpus", "1")
-    wanted = {**{f"spark.executorEnv.{name}": cores for name in THREADS}, **wanted}
-    for key, value in wanted.items():
-        conf.setIfMissing(key, value)
+    wanted = {**NEEDED, **({} if submitted else spark_defaults()), **{key: _text(v) for key, v in settings.items()}}
     try:
-        if not submitted and SparkContext._gateway is None:
+        if SparkContext._gateway is None and not submitted:
+            ensure_home()
+            java = check_java()
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+            theirs = wanted.get(JAVA_OPTIONS, "")
+            wanted[JAVA_OPTIONS] = f"{java_options(java, cache, coordinates, theirs)} {theirs}".strip()
             # Properties that the JVM is started with stand on its command line, for anyone's `ps`; the others follow.
             quiet = SparkConf(loadDefaults=False)
-            quiet.setAll([(key, value) for key, value in conf.getAll() if not is_secret(key)])
+            quiet.setAll([(key, value) for key, value in wanted.items() if not is_secret(key)])
             SparkContext._ensure_initialized(gateway=launch(quiet), conf=quiet)
             _name_user(SparkContext._jvm)
+        SparkContext._ensure_initialized()
+        # Only now does it have what spark-submit was told: the JVM knows.
+        conf = SparkConf()
+        cores = conf.get("spark.task.cpus") or wanted.get("spark.task.cpus", "1")
+        for key, value in {**{f"spark.executorEnv.{name}": cores for name in THREADS}, **wanted}.items():
+            conf.setIfMissing(key, value)
         SparkContext.getOrCreate(conf)
         # It has a handler of SIGINT, which asks the JVM over the very connection that it may have interrupted.
         signals.take(_part_from_jvm)

@@ -131,7 +131,13 @@ def _proxies() -> str:
 def is_unreachable(error: BaseException) -> bool:
     """Whether no server answered at all: refused, no such host."""
     text = str(error).lower()
-    names = ("EndpointConnectionError", "ProxyConnectionError", "ConnectTimeoutError", "ConnectionClosedError", "ReadTimeoutError")
+    names = (
+        "EndpointConnectionError",
+        "ProxyConnectionError",
+        "ConnectTimeoutError",
+        "ConnectionClosedError",
+        "ReadTimeoutError",
+    )
     return type(error).__name__ in names or "error sending request" in text or "error trying to connect" in text
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mirabelle.errors import PreflightError
 from mirabelle.spark.jvm import JAVAS_OF_SPARK, check_java_version, user_name
-from mirabelle.spark.launch import Overheard, explain
+from mirabelle.spark.launch import Overheard, explain, spark_defaults
 from other_user import as_another_user
 
 AGENT = """Picked up JAVA_TOOL_OPTIONS: -agentpath:/no/agent.so
@@ -76,6 +76,29 @@ def test_submit_arguments_without_pyspark_shell_are_one_sentence() -> None:
     told = in_a_session(PYSPARK_SUBMIT_ARGS="--master local[1]")
     assert told.startswith("PYSPARK_SUBMIT_ARGS is set without pyspark-shell")
     assert "put pyspark-shell at its end, or unset it" in told
+
+
+def test_defaults_are_read_as_java_reads_properties(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    assert spark_defaults() == {}
+    (tmp_path / "spark-defaults.conf").write_text("""# a remark
+! another
+spark.a   one two\t
+  spark.b=x=y
+spark.c : z
+spark.d\tgrün
+spark.e
+spark.driver.extraJavaOptions  -Done=1 \\
+    -Dtwo="2 3"
+""")
+    assert spark_defaults() == {
+        "spark.a": "one two",
+        "spark.b": "x=y",
+        "spark.c": "z",
+        "spark.d": "grün",
+        "spark.e": "",
+        "spark.driver.extraJavaOptions": '-Done=1 -Dtwo="2 3"',
+    }
 
 
 def test_what_is_overheard_is_passed_on_once_it_is_asked_for(capfd: pytest.CaptureFixture[str]) -> None:

@@ -147,6 +147,11 @@ def test_a_jvm_that_computes_is_left_to_compile_well(tmp_path: Path) -> None:
     assert "-XX:TieredStopAtLevel=1" not in options_of(tmp_path, coordinates=False)
 
 
+def test_a_collector_of_the_users_own_takes_the_place_of_ours() -> None:
+    assert "-XX:+UseSerialGC" in java_options("/no/jvm/bin/java", None, True, "-Xlog:gc -XX:GCTimeRatio=9")
+    assert "-XX:+UseSerialGC" not in java_options("/no/jvm/bin/java", None, True, "-Xmx1g -XX:+UseG1GC")
+
+
 def test_a_cache_that_cannot_be_written_costs_only_the_archive(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert not any("Archive" in option for option in options_of(tmp_path / "file"))
