@@ -119,7 +119,7 @@ def diagnose(config: Config) -> str:
 
     lines = [f"java: {check_java()}"]
     lines += [f"{name}: {version}" for name, version in installed(PACKAGES).items()]
-    with open_session(config.spark) as spark:
+    with open_session(config.spark, wait_seconds=config.limits.executor_wait_seconds) as spark:
         lines.append(f"Spark {spark.version} at {spark.sparkContext.master}")
         preflight = run_preflight(spark, config, resolved_options(config))
     for worker in preflight.workers:

@@ -13,7 +13,7 @@ import pytest
 
 import mirabelle
 from conftest import SMALL, draw, read_manifest
-from submit.cluster import Cluster
+from submit.cluster import Cluster, wait_until
 from submit.disturbance import Disturbed, Quiet, features, finish, markers, plan_kills, table, tasks_by_executor
 
 pytestmark = [
@@ -91,6 +91,32 @@ def test_a_cluster_gives_what_one_machine_gives(
     assert min(run.executors.values()) > sum(run.executors.values()) / 4
     finish(cluster.submit((*run.settings, f"output={tmp_path}"), master="local[2]"))
     assert features(run.output) == features(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("conf", "told"),
+    [
+        (
+            {"spark.executor.memory": "3g"},
+            "an executor asks for 3,072 MiB (spark.executor.memory) and 1 cores (spark.executor.cores), and the largest"
+            " of 2 workers has 1,024 MiB and 1 cores; set spark.executor.memory to 1024m or less",
+        ),
+        ({"spark.executor.cores": "2"}, "has 1,024 MiB and 1 cores; set spark.executor.cores to 1 or less"),
+        ({"spark.executor.memory": "3g", "spark.dynamicAllocation.enabled": "true"}, "to 1024m or less"),
+    ],
+    ids=["memory", "cores", "dynamic allocation"],
+)
+def test_executors_that_no_worker_has_room_for_are_one_sentence(
+    conf: dict[str, str], told: str, cluster: Cluster, pictures: Path, cache: Path, tmp_path: Path
+) -> None:
+    settings = [*SMALL, f"images.root={pictures}", f"output={tmp_path / 'output'}", f"cache={cache}"]
+    run = cluster.submit([*settings, "limits.executor_wait_seconds=3"], conf)
+    wait_until(lambda: run.exit_code() is not None, 120, "the run to end")
+    assert run.exit_code() == 2, run.text()
+    (error,) = [line for line in run.text().splitlines() if line.startswith("error: ")]
+    assert f"no executor has come from {cluster.url} within 3 s (limits.executor_wait_seconds): " in error
+    assert error.endswith(told)
+    assert "Traceback" not in run.text()
 
 
 @pytest.mark.parametrize(("kills", "images"), [(4, 3000), pytest.param(20, 9000, marks=pytest.mark.full)])

@@ -194,6 +194,9 @@ class Limits(_Section):
         le=1,
         description="A run that rejects a larger share of its pictures keeps its work and exits with 1.",
     )
+    executor_wait_seconds: float = Field(
+        300, gt=0, description="A run to which the cluster has sent no executor for so long says so and exits with 2."
+    )
 
 
 class Report(_Section):

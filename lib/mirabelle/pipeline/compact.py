@@ -142,7 +142,8 @@ def compact_tables(job: Job, plans: Sequence[tuple[Plan, str]], grace_seconds: f
     """
     done: list[Compacted] = []
     # Spark itself reads and writes nothing, so it need not reach a bucket.
-    with open_session(job.config.spark, cache_folder(job.config), coordinates=True) as job.spark:
+    wait_seconds = job.config.limits.executor_wait_seconds
+    with open_session(job.config.spark, cache_folder(job.config), True, wait_seconds) as job.spark:
         for plan, scratch in plans:
             done.append(_compact_table(job, plan, scratch))
             job.runlog.update(compacted=[asdict(one) for one in done], counts=_counts(done))

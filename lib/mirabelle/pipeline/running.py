@@ -109,7 +109,10 @@ def _run_stages(job: Job, stages: Sequence[str]) -> None:
                 settings = session_settings(job.config, job.s3, stages)
                 # Only the classifier is computed by the JVM itself.
                 coordinates = "train" not in stages
-                job.spark = stack.enter_context(open_session(settings, cache_folder(job.config), coordinates))
+                session = open_session(
+                    settings, cache_folder(job.config), coordinates, job.config.limits.executor_wait_seconds
+                )
+                job.spark = stack.enter_context(session)
             if {"reduce", "train"} & set(stages) and not is_s3(job.output):
                 check_names(job.spark, job.output)
             if needs_s3a(job.config, stages):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mirabelle import signals
 from mirabelle.errors import PreflightError
 from mirabelle.network.home import ensure_home
+from mirabelle.spark.executors import await_executor
 from mirabelle.spark.jvm import check_java, check_java_version, java_options, user_name
 from mirabelle.spark.launch import explain, launch, spark_defaults
 
@@ -39,6 +40,7 @@ NEEDED = {
     # TensorFlow's remarks about the machine, where the engine is Keras.
     "spark.executorEnv.TF_CPP_MIN_LOG_LEVEL": "3",
 }
+EXECUTOR_WAIT_SECONDS = 300.0
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 # Libraries that would each start a thread a core are held to the cores that their task has.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -46,16 +48,20 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 @contextmanager
 def open_session(
-    settings: Mapping[str, object], cache: Path | None = None, coordinates: bool = False
+    settings: Mapping[str, object],
+    cache: Path | None = None,
+    coordinates: bool = False,
+    wait_seconds: float = EXECUTOR_WAIT_SECONDS,
 ) -> Iterator[SparkSession]:
     """A SparkSession for the block, stopped after it; one that is there already, as in a notebook, is used and left.
 
     Args:
         settings: Spark properties; those that spark-submit set are left as they are.
         cache, coordinates: as ``jvm.java_options`` takes them, where the JVM is ours to start.
+        wait_seconds: for the cluster's first executor.
 
     Raises:
-        PreflightError: there is no pyspark, or no Java, or Spark does not start.
+        PreflightError: there is no pyspark, or no Java, or Spark does not start, or no executor comes.
     """
     try:
         from pyspark import SparkConf, SparkContext
@@ -105,6 +111,7 @@ def open_session(
             if submitted:
                 check_java_version(_property(spark, "java.specification.version"), _property(spark, "java.home"))
             _send_wheels(spark, folder)
+            await_executor(spark, wait_seconds)
             yield spark
             # Only now that no task runs any more, which would have nobody to tell what it counted.
             _stop_accumulators(spark)

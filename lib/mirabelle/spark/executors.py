@@ -1,0 +1,133 @@
+"""Executors that never come: noticed after a while, with what the cluster offers and what was asked. [Spark's scheduler]
+
+Driver only. Spark itself waits for as long as anyone lets it, and says so in its log alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from mirabelle.errors import PreflightError
+
+if TYPE_CHECKING:
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+LOOKS_EVERY_SECONDS = 0.5
+SAYS_SO_AFTER_SECONDS = 10.0
+
+
+def await_executor(spark: SparkSession, seconds: float) -> None:
+    """Return once a first executor has come; at once where the driver does the work itself.
+
+    Args:
+        spark: the session.
+        seconds: to wait at most.
+
+    Raises:
+        PreflightError: none has come; the sentence has what was asked, what the cluster offers, and the setting.
+    """
+    context = spark.sparkContext
+    if context.master.startswith("local"):
+        return
+    given_up = threading.Event()
+    done = threading.Event()
+
+    def watch() -> None:
+        started = time.monotonic()
+        said = False
+        while not done.wait(LOOKS_EVERY_SECONDS) and not _has_executor(context):
+            waited = time.monotonic() - started
+            if waited > seconds:
+                given_up.set()
+                # Time and again: the job may not have begun yet.
+                context.cancelAllJobs()
+            elif waited > SAYS_SO_AFTER_SECONDS and not said:
+                said = True
+                log.info("waiting for executors from %s, for %.0f s at most", context.master, seconds)
+
+    watcher = threading.Thread(target=watch, daemon=True, name="waiting for executors")
+    watcher.start()
+    try:
+        # With dynamic allocation none comes before there is something to do.
+        spark.range(1).collect()
+    except Exception as error:
+        if given_up.is_set():
+            raise PreflightError(_why_none(context, seconds)) from error
+        raise
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _has_executor(context: SparkContext) -> bool:
+    # The driver is in this map, too.
+    return int(context._jsc.sc().getExecutorMemoryStatus().size()) > 1
+
+
+def _why_none(context: SparkContext, seconds: float) -> str:
+    conf = context.getConf()
+    memory = int(context._jsc.sc().executorMemory())
+    cores = conf.get("spark.executor.cores")
+    asked = f"an executor asks for {memory:,} MiB (spark.executor.memory)"
+    asked += f" and {cores} cores (spark.executor.cores)" if cores else ""
+    try:
+        offered = _offer(context) if context.master.startswith("spark://") else ""
+    except Exception as error:  # the master's own answer, by Spark's inner ways; without it the sentence is shorter
+        log.debug("the master did not say what it has: %s", error)
+        offered = ""
+    return (
+        f"no executor has come from {context.master} within {seconds:.0f} s (limits.executor_wait_seconds): {asked}"
+        f"{offered or '; ask for less, or make room on the cluster'}"
+    )
+
+
+def _offer(context: SparkContext) -> str:
+    """What a standalone cluster's workers have, as the end of a sentence, with the way out."""
+    state = _master_state(context)
+    alive = [worker for worker in state.workers() if worker.state().toString() == "ALIVE"]
+    if not alive:
+        return ", and the cluster has no worker; start one with sbin/start-worker.sh"
+    own = context.getConf()
+    memory, cores = int(context._jsc.sc().executorMemory()), int(own.get("spark.executor.cores") or 1)
+    most = max(alive, key=lambda worker: worker.memory())
+    told = (
+        f", and the largest of {len(alive)} workers has {most.memory():,} MiB and"
+        f" {max(worker.cores() for worker in alive)} cores"
+    )
+    if most.memory() < memory:
+        return f"{told}; set spark.executor.memory to {most.memory()}m or less"
+    if all(worker.cores() < cores for worker in alive):
+        return f"{told}; set spark.executor.cores to {max(worker.cores() for worker in alive)} or less"
+    free = max(alive, key=lambda worker: (worker.coresFree() >= cores, worker.memoryFree()))
+    return (
+        f"{told}, of which {free.memoryFree():,} MiB and {free.coresFree()} cores are free; wait for the other"
+        " applications, or limit them with spark.cores.max"
+    )
+
+
+def _master_state(context: SparkContext) -> Any:
+    """A standalone master's answer to ``RequestMasterState``, which its own page is made of."""
+    jvm: Any = context._jvm
+    named = context.master.partition("://")[2].split(",")
+
+    def object_of(name: str) -> Any:
+        return jvm.java.lang.Class.forName(f"{name}$").getField("MODULE$").get(None)
+
+    request = object_of("org.apache.spark.deploy.DeployMessages$RequestMasterState")
+    tags = object_of("scala.reflect.ClassTag")
+    tag = tags.apply(jvm.java.lang.Class.forName("org.apache.spark.deploy.DeployMessages$MasterStateResponse"))
+    remote = context._jsc.sc().env().rpcEnv()
+    for place in named:
+        host, _, port = place.rpartition(":")
+        state = remote.setupEndpointRef(jvm.org.apache.spark.rpc.RpcAddress(host, int(port)), "Master").askSync(
+            request, tag
+        )
+        if state.status().toString() == "ALIVE":
+            return state
+    raise PreflightError(f"none of {context.master} is the acting master")
