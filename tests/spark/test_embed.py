@@ -1,7 +1,11 @@
 """The network on the executors: invariants 2, 3 and 4 of the design, and the public column."""
 
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +67,41 @@ def test_paths_and_bytes_give_the_same(spark: SparkSession, pictures: Path, netw
     assert all(row.a == row.b for row in both)
     assert {row.path.removeprefix("file:"): row.a.code for row in both if row.a.code} == codes
     assert {row.a.stage for row in both} == {"decode", None}
+
+
+def test_a_column_is_made_in_a_thread_of_ones_own(paths: DataFrame, network: Network) -> None:
+    """Where no session is active, though there is one."""
+    with ThreadPoolExecutor(1) as thread:
+        made = thread.submit(lambda: paths.select(embed("path", network).alias("o"))).result()
+    assert sum(row.o.code is None for row in made.collect()) == 54
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, "embed() needs a Spark session; make one first, with SparkSession.builder.getOrCreate()"),
+        # As pyspark marks a process that is a client of Spark Connect.
+        (
+            {"SPARK_CONNECT_MODE_ENABLED": "1"},
+            "embed() broadcasts the network, which Spark Connect cannot do; open a session with .master(...), not with"
+            " .remote(...)",
+        ),
+    ],
+    ids=["no session", "connect"],
+)
+def test_without_a_session_that_can_broadcast_it_is_one_sentence(environment: dict[str, str], told: str) -> None:
+    code = """
+from conftest import mean_colour_network
+from mirabelle import embed
+from mirabelle.errors import PreflightError
+try:
+    embed("path", mean_colour_network())
+except PreflightError as error:
+    print(error)
+"""
+    own = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment}
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=own)
+    assert done.stdout.strip() == told
 
 
 def test_an_empty_frame_is_embedded_to_an_empty_frame(spark: SparkSession, network: Network) -> None:

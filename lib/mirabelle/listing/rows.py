@@ -51,7 +51,8 @@ class Listing:
     @property
     def table(self) -> pa.Table:
         """All of it in memory: for listings known to be small."""
-        return pq.read_table(self.file).cast(schema.listing_schema(self.extra_labels))
+        with pq.ParquetFile(self.file) as file:
+            return file.read().cast(schema.listing_schema(self.extra_labels))
 
 
 def write_listing(

@@ -1,4 +1,4 @@
-"""Executors that never come: noticed after a while, with what the cluster offers and what was asked. [Spark's scheduler]
+"""Executors that never come: noticed after a while, with what was asked and what the cluster has. [Spark, its master]
 
 Driver only. Spark itself waits for as long as anyone lets it, and says so in its log alone.
 """
@@ -33,7 +33,8 @@ def await_executor(spark: SparkSession, seconds: float) -> None:
         PreflightError: none has come; the sentence has what was asked, what the cluster offers, and the setting.
     """
     context = spark.sparkContext
-    if context.master.startswith("local"):
+    master = str(context.master)
+    if master.startswith("local"):
         return
     given_up = threading.Event()
     done = threading.Event()
@@ -49,7 +50,7 @@ def await_executor(spark: SparkSession, seconds: float) -> None:
                 context.cancelAllJobs()
             elif waited > SAYS_SO_AFTER_SECONDS and not said:
                 said = True
-                log.info("waiting for executors from %s, for %.0f s at most", context.master, seconds)
+                log.info("waiting for executors from %s, for %.0f s at most", master, seconds)
 
     watcher = threading.Thread(target=watch, daemon=True, name="waiting for executors")
     watcher.start()
@@ -58,7 +59,7 @@ def await_executor(spark: SparkSession, seconds: float) -> None:
         spark.range(1).collect()
     except Exception as error:
         if given_up.is_set():
-            raise PreflightError(_why_none(context, seconds)) from error
+            raise PreflightError(_why_none(context, master, seconds)) from error
         raise
     finally:
         done.set()
@@ -70,26 +71,26 @@ def _has_executor(context: SparkContext) -> bool:
     return int(context._jsc.sc().getExecutorMemoryStatus().size()) > 1
 
 
-def _why_none(context: SparkContext, seconds: float) -> str:
+def _why_none(context: SparkContext, master: str, seconds: float) -> str:
     conf = context.getConf()
     memory = int(context._jsc.sc().executorMemory())
     cores = conf.get("spark.executor.cores")
     asked = f"an executor asks for {memory:,} MiB (spark.executor.memory)"
     asked += f" and {cores} cores (spark.executor.cores)" if cores else ""
     try:
-        offered = _offer(context) if context.master.startswith("spark://") else ""
+        offered = _offer(context, master) if master.startswith("spark://") else ""
     except Exception as error:  # the master's own answer, by Spark's inner ways; without it the sentence is shorter
         log.debug("the master did not say what it has: %s", error)
         offered = ""
     return (
-        f"no executor has come from {context.master} within {seconds:.0f} s (limits.executor_wait_seconds): {asked}"
+        f"no executor has come from {master} within {seconds:.0f} s (limits.executor_wait_seconds): {asked}"
         f"{offered or '; ask for less, or make room on the cluster'}"
     )
 
 
-def _offer(context: SparkContext) -> str:
+def _offer(context: SparkContext, master: str) -> str:
     """What a standalone cluster's workers have, as the end of a sentence, with the way out."""
-    state = _master_state(context)
+    state = _master_state(context, master)
     alive = [worker for worker in state.workers() if worker.state().toString() == "ALIVE"]
     if not alive:
         return ", and the cluster has no worker; start one with sbin/start-worker.sh"
@@ -111,10 +112,9 @@ def _offer(context: SparkContext) -> str:
     )
 
 
-def _master_state(context: SparkContext) -> Any:
+def _master_state(context: SparkContext, master: str) -> Any:
     """A standalone master's answer to ``RequestMasterState``, which its own page is made of."""
     jvm: Any = context._jvm
-    named = context.master.partition("://")[2].split(",")
 
     def object_of(name: str) -> Any:
         return jvm.java.lang.Class.forName(f"{name}$").getField("MODULE$").get(None)
@@ -123,11 +123,11 @@ def _master_state(context: SparkContext) -> Any:
     tags = object_of("scala.reflect.ClassTag")
     tag = tags.apply(jvm.java.lang.Class.forName("org.apache.spark.deploy.DeployMessages$MasterStateResponse"))
     remote = context._jsc.sc().env().rpcEnv()
-    for place in named:
+    for place in master.removeprefix("spark://").split(","):
         host, _, port = place.rpartition(":")
         state = remote.setupEndpointRef(jvm.org.apache.spark.rpc.RpcAddress(host, int(port)), "Master").askSync(
             request, tag
         )
         if state.status().toString() == "ALIVE":
             return state
-    raise PreflightError(f"none of {context.master} is the acting master")
+    raise PreflightError(f"none of {master} is the acting master")

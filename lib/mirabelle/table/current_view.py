@@ -115,7 +115,8 @@ def current_view(table: FeatureTable, listing: str | None, scratch: str) -> Curr
 
 def current_rejects(table: FeatureTable, scratch: str, listing: str | None = None) -> pa.Table:
     """The rejects that count, by path, with their ``run``; arguments as in ``current_view``."""
-    rejects = pq.read_table(current_view(table, listing, scratch).rejects)
+    with pq.ParquetFile(current_view(table, listing, scratch).rejects) as file:
+        rejects = file.read()
     return rejects.drop_columns([POLICY]).sort_by(schema.PATH)
 
 
