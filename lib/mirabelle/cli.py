@@ -9,13 +9,17 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mirabelle import __version__
 from mirabelle.errors import BarNotMet, MirabelleError
 from mirabelle.signals import Interrupted, outlive_readers, raised_as_interrupted
+
+if TYPE_CHECKING:
+    from mirabelle.config import Config
+    from mirabelle.console import Console
 
 app = typer.Typer(
     name="mirabelle",
@@ -45,69 +49,45 @@ BreakLease = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and the summary alone.")]
 
-
-@app.command()
-def extract(
-    config: ConfigFile = None,
-    set_: Settings = None,
-    full: Full = False,
-    dry_run: DryRun = False,
-    break_lease: BreakLease = False,
-    quiet: Quiet = False,
-) -> None:
-    """Embed every new or changed image and commit its features; bad images become rows of `rejects`."""
-    _execute(("extract",), "extract", config, _with_full(set_, full), dry_run, quiet, break_lease)
+# For verbs to which pictures and output mean nothing, so that none need be named.
+NO_PLACES = ("images.root=.", "output=.")
 
 
-@app.command()
-def reduce(
-    config: ConfigFile = None,
-    set_: Settings = None,
-    dry_run: DryRun = False,
-    break_lease: BreakLease = False,
-    quiet: Quiet = False,
-) -> None:
-    """Fit PCA on the features and write the reduced rows and a Spark ML model."""
-    _execute(("reduce",), "reduce", config, set_, dry_run, quiet, break_lease)
+def _add_verb(command: str, explanation: str, embeds: bool = False) -> None:
+    """A verb that carries out one stage, or ``run`` for all of them."""
+
+    def plain(
+        config: ConfigFile = None,
+        set_: Settings = None,
+        dry_run: DryRun = False,
+        break_lease: BreakLease = False,
+        quiet: Quiet = False,
+    ) -> None:
+        _execute(command, _load(config, set_), dry_run, quiet, break_lease)
+
+    def embedding(
+        config: ConfigFile = None,
+        set_: Settings = None,
+        full: Full = False,
+        dry_run: DryRun = False,
+        break_lease: BreakLease = False,
+        quiet: Quiet = False,
+    ) -> None:
+        more = ["extract.full=true"] if full else []
+        _execute(command, _load(config, [*(set_ or []), *more]), dry_run, quiet, break_lease)
+
+    app.command(command, help=explanation)(embedding if embeds else plain)
 
 
-@app.command()
-def train(
-    config: ConfigFile = None,
-    set_: Settings = None,
-    dry_run: DryRun = False,
-    break_lease: BreakLease = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train a Spark ML classifier and judge it on pictures held out."""
-    _execute(("train",), "train", config, set_, dry_run, quiet, break_lease)
-
-
-@app.command()
-def report(
-    config: ConfigFile = None,
-    set_: Settings = None,
-    dry_run: DryRun = False,
-    break_lease: BreakLease = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write the report, one HTML page that works offline."""
-    _execute(("report",), "report", config, set_, dry_run, quiet, break_lease)
-
-
-@app.command()
-def run(
-    config: ConfigFile = None,
-    set_: Settings = None,
-    full: Full = False,
-    dry_run: DryRun = False,
-    break_lease: BreakLease = False,
-    quiet: Quiet = False,
-) -> None:
-    """Do all of it: extract, reduce, train, report."""
-    _execute(
-        ("extract", "reduce", "train", "report"), "run", config, _with_full(set_, full), dry_run, quiet, break_lease
-    )
+_add_verb(
+    "extract",
+    "Embed every new or changed image and commit its features; bad images become rows of `rejects`.",
+    embeds=True,
+)
+_add_verb("reduce", "Fit PCA on the features and write the reduced rows and a Spark ML model.")
+_add_verb("train", "Train a Spark ML classifier and judge it on pictures held out.")
+_add_verb("report", "Write the report, one HTML page that works offline.")
+_add_verb("run", "Do all of it: extract, reduce, train, report.", embeds=True)
 
 
 @app.command()
@@ -129,7 +109,7 @@ def compact(
     from mirabelle.pipeline.compact import compact as carry_out
     from mirabelle.pipeline.compact import dry_run as foretell
 
-    loaded = _load(config, ["images.root=.", *(set_ or [])])
+    loaded = _load(config, set_, "images.root=.")
     if dry_run:
         foretell(loaded, Console(), embedding)
         return
@@ -148,7 +128,7 @@ def verify(
     from mirabelle.storage import absolute
     from mirabelle.verification import verify as verify_output
 
-    loaded = _load(config, ["images.root=.", *(set_ or []), *([f"output={output}"] if output else [])])
+    loaded = _load(config, [*(set_ or []), *([f"output={output}"] if output else [])], "images.root=.")
     root = absolute(loaded.output)
     found = verify_output(store_of(loaded, root), root, deep)
     print(found)
@@ -161,8 +141,7 @@ def doctor(config: ConfigFile = None, set_: Settings = None) -> None:
     """Check that this machine and every executor can do the work, before any image is read."""
     from mirabelle.inspection import diagnose
 
-    # What the doctor looks at does not depend on pictures, so none need be named.
-    typer.echo(diagnose(_load(config, ["images.root=.", "output=.", *(set_ or [])])))
+    typer.echo(diagnose(_load(config, set_, *NO_PLACES)))
 
 
 @app.command()
@@ -182,10 +161,9 @@ def inspect(
     elif target is None:
         raise typer.BadParameter("name an output folder or a backbone, or give --backbones")
     elif target.lower() in REGISTRY and not Path(target).is_dir():
-        settings = [f"backbone.name={target}", "images.root=.", "output=.", *(set_ or [])]
-        typer.echo(inspection.show_backbone(_load(config, settings)))
+        typer.echo(inspection.show_backbone(_load(config, set_, f"backbone.name={target}", *NO_PLACES)))
     else:
-        loaded = _load(config, ["images.root=.", "output=.", *(set_ or [])])
+        loaded = _load(config, set_, *NO_PLACES)
         typer.echo(inspection.show_output(target, s3_options(loaded)))
 
 
@@ -198,8 +176,7 @@ def weights(
     """Fetch a network's ImageNet weights into the cache, check them, and say where they are from."""
     from mirabelle.inspection import fetch_weights
 
-    settings = ["images.root=.", "output=.", *(set_ or []), f"backbone.name={backbone}"]
-    typer.echo(fetch_weights(_load(config, settings)))
+    typer.echo(fetch_weights(_load(config, [*(set_ or []), f"backbone.name={backbone}"], *NO_PLACES)))
 
 
 @app.command("config")
@@ -211,7 +188,7 @@ def show_config(
     """Print the configuration as it would be used, or explain every key."""
     from mirabelle import inspection
 
-    typer.echo(inspection.explain_config() if explain else inspection.show_config(_load(config, set_ or [])))
+    typer.echo(inspection.explain_config() if explain else inspection.show_config(_load(config, set_)))
 
 
 def _version(wanted: bool) -> None:
@@ -254,43 +231,31 @@ def entry() -> None:
     sys.exit(main())
 
 
-def _with_full(set_: list[str] | None, full: bool) -> list[str]:
-    return [*(set_ or []), *(["extract.full=true"] if full else [])]
-
-
-def _load(config: str | None, settings: list[str]):  # type: ignore[no-untyped-def]  # pydantic stays unimported here
+def _load(config: str | None, settings: list[str] | None, *defaults: str) -> Config:
     from mirabelle.config.stores import load_config
 
-    return load_config(config, settings)
+    return load_config(config, [*defaults, *(settings or [])])
 
 
-def _execute(
-    stages: tuple[str, ...],
-    command: str,
-    config: str | None,
-    set_: list[str] | None,
-    dry_run: bool,
-    quiet: bool,
-    break_lease: bool,
-) -> None:
+def _execute(command: str, config: Config, dry_run: bool, quiet: bool, break_lease: bool) -> None:
     from mirabelle.console import Console
-    from mirabelle.pipeline import execute, preview
+    from mirabelle.pipeline import STAGES, execute, preview
 
-    loaded = _load(config, set_ or [])
+    stages = STAGES if command == "run" else (command,)
     console = _console(quiet)
     if dry_run:
         # What it says is all that it does.
-        preview.dry_run(loaded, stages, Console())
+        preview.dry_run(config, stages, Console())
         return
     try:
-        job = execute(loaded, stages, command, console, break_lease)
+        job = execute(config, stages, command, console, break_lease)
     except BarNotMet as failed:
         _print_summary(failed.summary)
         raise
     _print_summary(job.summary)
 
 
-def _console(quiet: bool):  # type: ignore[no-untyped-def]  # rich stays unimported here
+def _console(quiet: bool) -> Console:
     from mirabelle.console import Console, ConsoleHandler
 
     console = Console(quiet)

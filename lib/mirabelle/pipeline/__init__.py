@@ -5,6 +5,6 @@ the stages; ``job`` is what they share, and imports none of them.
 """
 
 from mirabelle.pipeline.job import Job
-from mirabelle.pipeline.running import execute
+from mirabelle.pipeline.running import STAGES, execute
 
-__all__ = ["Job", "execute"]
+__all__ = ["STAGES", "Job", "execute"]
