@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from mirabelle.errors import MirabelleError, OutputError
-from mirabelle.pipeline import extract
-from mirabelle.pipeline.extract import Preparation
+from mirabelle.pipeline import preparation
 from mirabelle.pipeline.failures import recording_failure
+from mirabelle.pipeline.preparation import Preparation
 from mirabelle.signals import Interrupted, interruption
 from mirabelle.storage import DiskStore
 from mirabelle.table.runlog import RunLog, read_manifests
@@ -218,7 +218,7 @@ def test_an_interrupted_run_does_not_wait_for_a_listing_that_nobody_wants(monkey
             raise Interrupted
 
     monkeypatch.setattr(Preparation, "HEAD_START_SECONDS", 0.0)
-    monkeypatch.setattr(extract, "list_source", list_for_a_minute)
+    monkeypatch.setattr(preparation, "list_source", list_for_a_minute)
     started = time.monotonic()
     with pytest.raises(Interrupted):
         interrupted_run()

@@ -13,9 +13,10 @@ from mirabelle.console import Console
 from mirabelle.errors import BarNotMet, ConfigError, OutputError, TrainingError
 from mirabelle.network.preparing import cache_folder
 from mirabelle.pipeline.checks import validate
-from mirabelle.pipeline.extract import Preparation, extract
+from mirabelle.pipeline.extract import extract
 from mirabelle.pipeline.failures import recording_failure
 from mirabelle.pipeline.job import Job
+from mirabelle.pipeline.preparation import Preparation
 from mirabelle.pipeline.reduce import reduce
 from mirabelle.pipeline.report import report
 from mirabelle.pipeline.train import train
