@@ -31,7 +31,8 @@ app = typer.Typer(
 
 Start with `mirabelle run --config conf/fruits.yaml --set images.root=PICTURES --set output=OUT`.
 
-Exit codes: 0 done; 1 the run failed a bar of its own, such as too many rejects, or broke; 2 something you can mend.""",
+Exit codes: 0 done; 1 the run failed a bar of its own, such as too many rejects, or broke; 2 something you can mend;
+130 or 143 ended by Ctrl-C or SIGTERM.""",
 )
 
 ConfigFile = Annotated[
