@@ -1,6 +1,5 @@
 """Runs that are told to end while they embed, and one whose words nobody reads; as a shell starts them."""
 
-import json
 import os
 import signal
 import subprocess
@@ -20,7 +19,7 @@ PICTURES = 3000
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("many") / "pictures"
     for i in range(PICTURES):
-        draw(folder / "opal" / f"{i}.png", seed=i)
+        draw(folder / "Training" / "opal" / f"{i}.png", seed=i)
     return folder
 
 
@@ -48,7 +47,8 @@ class Run:
 
     def wait_for_a_chunk(self) -> None:
         deadline = time.monotonic() + 120
-        while not list(self.output.glob("chunks/**/*.json")) and self.process.poll() is None:
+        while not list(self.output.glob("features/**/_chunk.json")):
+            assert self.process.poll() is None, self.process.communicate()[0]
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -64,7 +64,9 @@ def run(many: Path, tmp_path: Path, cache: Path) -> Iterator[Run]:
     yield started
     if started.process.poll() is None:
         os.killpg(started.process.pid, signal.SIGKILL)
-    started.process.communicate()
+    started.process.wait()
+    assert started.process.stdout is not None
+    started.process.stdout.close()
 
 
 @pytest.mark.parametrize(
@@ -104,4 +106,3 @@ def test_a_run_whose_words_nobody_reads_is_done_all_the_same(run: Run) -> None:
     assert run.process.wait(240) == 0
     manifest = read_manifest(run.output)
     assert (manifest["status"], manifest["counts"]["embedded"]) == ("done", PICTURES)
-    assert json.loads(next(run.output.glob("chunks/**/*.json")).read_text())
