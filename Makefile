@@ -51,7 +51,7 @@ test-quick: $(READY) lint types contract  ## Before a commit: lint, types, impor
 	$(BIN)/python -m pytest --no-cov $(PARALLEL) -m 'not full and not long and not slow' tests/unit
 
 test-long: $(READY) $(WHEEL) java  ## The tests marked long: clusters, kills, the demo, the benchmark's short form
-	$(BIN)/python -m pytest --no-cov -m 'long and not full'
+	$(BIN)/python -m pytest --no-cov $(PARALLEL) -m 'long and not full'
 
 check: lint types contract test  ## All that must pass every day; .ci/run adds test-long
 
@@ -132,7 +132,8 @@ $(SPARK35_READY): requirements-spark-3.5.lock pyproject.toml $(READY)
 test-spark-3.5: export PYSPARK_PYTHON = $(abspath $(SPARK35_VENV)/bin/python)
 test-spark-3.5: export PATH := $(abspath $(SPARK35_VENV)/bin):$(PATH)
 test-spark-3.5: $(SPARK35_READY) java  ## Run the Spark tests, and one spark-submit, on Spark 3.5
-	$(SPARK35_VENV)/bin/python -m pytest --no-cov tests/spark tests/submit/test_jobs.py::test_each_job_does_its_part
+	$(SPARK35_VENV)/bin/python -m pytest --no-cov $(PARALLEL) -m 'not full' tests/spark \
+	    tests/submit/test_jobs.py::test_each_job_does_its_part
 
 .PHONY: bench-peers
 bench-peers: $(BENCH_READY) $(SYNAPSEML_READY)  ## Make the environments of Daft, Ray Data and SynapseML, to compare with

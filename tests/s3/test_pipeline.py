@@ -20,6 +20,8 @@ from s3.commands import BUCKET, SPARK, Done, Place, Watcher
 from s3.conftest import Server, connect, put, upload_folder
 from s3.faults import ERRORS, TRUNCATED, FaultProxy
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def place(server: Server, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Place]:

@@ -161,6 +161,7 @@ def test_what_follows_sees_nothing_to_do(history: History, spark: SparkSession, 
     assert run(history) == [("compact", NOTHING)]
 
 
+@pytest.mark.long
 def test_a_pipeline_goes_on_after_it(pipeline: Callable[..., Job], pictures: Path) -> None:
     output = pictures.parent / "output"
     pipeline("extract.task_images=9", stages=["extract"])
@@ -352,6 +353,7 @@ def step_by_step(history: History, store: Store, scratch: str) -> None:
 
 
 @pytest.mark.usefixtures("spark")
+@pytest.mark.long
 def test_killed_at_any_moment_nothing_is_lost_or_twice(history: History, tmp_path: Path) -> None:
     """Each change in turn is the last; readers see the same at every step, and the next run or compaction completes."""
     kept = tmp_path / "kept"

@@ -36,12 +36,14 @@ def written(target: Path, before: tuple[str, ...] = (), **environment: str) -> s
     return done.stdout.strip()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["C", "POSIX", "xx_YY.UTF-8"])
 def test_names_are_written_as_they_are_whatever_the_locale(name: str, tmp_path: Path) -> None:
     assert written(tmp_path / "größe 木", LC_ALL=name) == "3"
     assert [path.name for path in tmp_path.iterdir()] == ["größe 木"]
 
 
+@pytest.mark.long
 def test_a_user_id_without_a_name_and_a_home_runs_spark() -> None:
     setpriv = shutil.which("setpriv")
     if os.geteuid() != 0 or setpriv is None:

@@ -167,6 +167,7 @@ def test_files_that_saved_moments_cover_are_not_read(history: History, tmp_path:
     np.testing.assert_allclose(together.scatter, whole.scatter, rtol=1e-9)
 
 
+@pytest.mark.long
 def test_a_sketch_grows_to_what_is_asked(history: History, tmp_path: Path, spark: SparkSession) -> None:
     """Wide rows of low rank and noise, written as the history's own files are."""
     import pyarrow as pa

@@ -188,7 +188,7 @@ def test_pca_can_be_fitted_on_the_training_split_alone(pipeline: Run) -> None:
     [
         ("LogisticRegression", "{maxIter: 30}"),
         ("RandomForestClassifier", "{numTrees: 8}"),
-        ("LinearSVC", "{maxIter: 20}"),
+        pytest.param("LinearSVC", "{maxIter: 20}", marks=pytest.mark.long),
         ("MultilayerPerceptronClassifier", "{layers: [8], maxIter: 40}"),
         ("NaiveBayes", "{modelType: gaussian}"),
     ],

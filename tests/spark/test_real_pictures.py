@@ -30,6 +30,7 @@ def check(job: Job, pictures: int) -> dict[str, float]:
     return {"components": facts["components"], **job.runlog.manifest["classifier"]}
 
 
+@pytest.mark.long
 def test_a_part_of_fruits_360(pipeline: Run, fruits: Path, vgg16_weights: Path) -> None:
     kinds = ["Avocado", "Banana", "Blueberry", "Cocos", "Kaki", "Lemon", "Pineapple Mini", "Strawberry", "Walnut"]
     numbers = ["0_100.jpg", *(f"{n}?_100.jpg" for n in range(1, 10))]

@@ -23,6 +23,7 @@ def settings_for(pictures: Path, cache: Path, *more: str) -> list[str]:
     return [f"images.root={pictures}", f"output={pictures.parent / 'output'}", f"cache={cache}", *SMALL, *more]
 
 
+@pytest.mark.long
 def test_each_job_does_its_part(submit: Submit, pictures: Path, cache: Path, wheel: Path, tmp_path: Path) -> None:
     settings = settings_for(pictures, cache)
     output = pictures.parent / "output"
@@ -90,6 +91,7 @@ def test_exit_codes_reach_the_shell(submit: Submit, pictures: Path, cache: Path)
     assert dict(zip(rejects["path"], rejects["code"], strict=True)) == codes
 
 
+@pytest.mark.long
 def test_a_secret_given_to_a_job_is_written_nowhere(submit: Submit, pictures: Path, cache: Path) -> None:
     secret = "correct-horse-battery-staple"
     given = settings_for(pictures, cache, f"spark.hadoop.fs.s3a.secret.key={secret}", "reduce.components=3")

@@ -12,6 +12,8 @@ import pytest
 from conftest import SMALL, draw, read_manifest
 from submit.conftest import BIN, environment, run_extract
 
+pytestmark = pytest.mark.long
+
 PICTURES = 3000
 
 

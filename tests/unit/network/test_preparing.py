@@ -74,7 +74,13 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
-@pytest.mark.parametrize("name", ["resnet50", "vgg16", "mobilenetv2", "densenet121", "efficientnetb0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("resnet50", "vgg16", "mobilenetv2"),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("densenet121", "efficientnetb0")),
+    ],
+)
 def test_features_equal_keras(name: str, tmp_path: Path, cache: Path) -> None:
     row = backbones.find(name)
     paths = photographs(tmp_path, 3)
