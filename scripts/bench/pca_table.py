@@ -94,9 +94,9 @@ def fit_ours(spark: SparkSession, found: FeatureTable) -> Any:
     """The whole fit, from a committed table to a Spark ML model; returns our projection, or an approximation."""
     from mirabelle.pipeline.reduce import WIDEST_EXACT
     from mirabelle.reduction import fit
+    from mirabelle.spark.cluster import slots
     from mirabelle.spark.pca_model import to_pipeline
     from mirabelle.spark.reduce import approximate, gather_moments
-    from mirabelle.spark.session import slots
     from mirabelle.storage import DiskStore
     from mirabelle.table.selection import select_rows
     from mirabelle.worker.reduce import Reading

@@ -19,8 +19,9 @@ from pyspark.sql import SparkSession
 from mirabelle.config import Config, load
 from mirabelle.errors import ConfigError, PreflightError
 from mirabelle.network.engines import native_precisions
+from mirabelle.spark.cluster import slots, task_cpus
 from mirabelle.spark.preflight import Worker, _explain, run_preflight, settle
-from mirabelle.spark.session import NEEDED, open_session, slots, task_cpus
+from mirabelle.spark.session import NEEDED, open_session
 from mirabelle.worker.probe import probe
 
 COMMAND = Path(sys.executable).parent / "mirabelle"
@@ -68,7 +69,8 @@ import json
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from mirabelle.errors import PreflightError
-from mirabelle.spark.session import open_session, slots, task_cpus
+from mirabelle.spark.cluster import slots, task_cpus
+from mirabelle.spark.session import open_session
 
 def facts(session):
     conf = session.sparkContext.getConf()

@@ -19,8 +19,8 @@ from mirabelle import schema
 from mirabelle.listing import Listing
 from mirabelle.pipeline.job import Job
 from mirabelle.pipeline.preparation import Preparation
+from mirabelle.spark.cluster import slots
 from mirabelle.spark.planning import Pace, plan_tasks
-from mirabelle.spark.session import slots
 from mirabelle.storage import join
 from mirabelle.storage.database import copy_to, open_database, quoted
 from mirabelle.table.chunks import Chunk, recover
@@ -52,6 +52,8 @@ def extract(job: Job, preparation: Preparation) -> Listing:
 
     with job.runlog.time("preflight"):
         preflight = run_preflight(job.session, job.config, job.s3)
+    # Only now have all executors joined.
+    job.tell_cluster()
     for warning in preflight.warnings:
         job.console.warn(warning)
     images = preparation.listing()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mirabelle.config import Config
@@ -66,6 +66,14 @@ class Job:
         """The open session."""
         assert self.spark is not None, "this stage runs in a Spark session"
         return self.spark
+
+    def tell_cluster(self) -> None:
+        """Say where this run's tasks run, and put it into the manifest."""
+        from mirabelle.spark.cluster import cluster_of
+
+        cluster = cluster_of(self.session)
+        self.runlog.update(cluster=asdict(cluster))
+        self.console.say(str(cluster))
 
     def embedding(self) -> Embedding:
         """The embedding to work on: this run's, else the newest run's, if the configuration asks for the like.

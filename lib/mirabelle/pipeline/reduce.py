@@ -12,7 +12,7 @@ from mirabelle import schema
 from mirabelle.errors import ImageError, TrainingError
 from mirabelle.pipeline.job import Job
 from mirabelle.reduction import Moments, MomentsSum, Projection, fit
-from mirabelle.spark.session import slots
+from mirabelle.spark.cluster import slots
 from mirabelle.storage import join, spark_uri
 from mirabelle.table.chunks import STAGING
 from mirabelle.table.selection import Coverage, FeatureFile, Selection, select_rows

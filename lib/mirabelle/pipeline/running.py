@@ -119,6 +119,8 @@ def _run_stages(job: Job, stages: Sequence[str]) -> None:
             if needs_s3a(job.config, stages):
                 check_s3a(job.spark)
                 remember_jars(job.spark, cache_folder(job.config))
+            if preparation is None:
+                job.tell_cluster()
             images = extract(job, preparation) if preparation else None
             if "reduce" in stages:
                 _attempt(job, reduce, stages)

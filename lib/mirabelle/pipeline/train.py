@@ -14,7 +14,7 @@ from mirabelle.config import Classify
 from mirabelle.errors import ConfigError, OutputError, TrainingError
 from mirabelle.evaluation import Metrics, evaluate, fold_numbers, hold_out
 from mirabelle.pipeline.job import Job
-from mirabelle.spark.session import slots
+from mirabelle.spark.cluster import slots
 from mirabelle.storage import join, spark_uri
 from mirabelle.worker.embedder import as_matrix
 

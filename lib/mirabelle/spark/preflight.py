@@ -17,8 +17,8 @@ from mirabelle.config import Config
 from mirabelle.errors import ConfigError, PreflightError
 from mirabelle.network.embedding import Precision
 from mirabelle.network.preparing import precision_on
+from mirabelle.spark.cluster import slots, task_cpus
 from mirabelle.spark.planning import engine_threads
-from mirabelle.spark.session import slots, task_cpus
 from mirabelle.storage import S3Options, absolute, is_s3
 from mirabelle.storage.opening import AS_AWS_SAYS
 from mirabelle.worker.probe import ENGINE_IMPORTS, IMPORTS, probe

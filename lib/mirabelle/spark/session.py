@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mirabelle import signals
 from mirabelle.errors import PreflightError
 from mirabelle.network.home import ensure_home
-from mirabelle.spark.executors import await_executor
+from mirabelle.spark.cluster import await_executor
 from mirabelle.spark.jvm import check_java, check_java_version, java_options, user_name
 from mirabelle.spark.launch import explain, launch, spark_defaults
 
@@ -195,18 +195,6 @@ def _stop_accumulators(spark: SparkSession) -> None:
         server = context._accumulatorServer
         threading.Thread(target=server.shutdown, daemon=True).start()
         context._javaAccumulator.merge(context._javaAccumulator.copyAndReset())
-
-
-def slots(spark: SparkSession) -> int:
-    """Tasks that run at once, over the whole cluster."""
-    # Asked of the scheduler: defaultParallelism is a setting, and may be anything.
-    context = spark.sparkContext._jsc.sc()
-    return max(1, int(context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile())))
-
-
-def task_cpus(spark: SparkSession) -> int:
-    """Cores that Spark sets aside for each task."""
-    return int(spark.sparkContext.getConf().get("spark.task.cpus", "1") or "1")
 
 
 def _send_wheels(spark: SparkSession, folder: str) -> None:

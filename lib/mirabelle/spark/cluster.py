@@ -1,13 +1,15 @@
-"""Executors that never come: noticed after a while, with what was asked and what the cluster has. [Spark, its master]
+"""The cluster that a session works on: its size, and whether it sends executors at all. [Spark, its master]
 
-Driver only. Spark itself waits for as long as anyone lets it, and says so in its log alone.
+Driver only. Spark itself waits for executors for as long as anyone lets it, and says so in its log alone.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mirabelle.errors import PreflightError
@@ -22,6 +24,50 @@ LOOKS_EVERY_SECONDS = 0.5
 SAYS_SO_AFTER_SECONDS = 10.0
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """Where a session's tasks run.
+
+    Attributes:
+        master: as Spark has it, ``local[2]``, ``spark://host:7077``, ``yarn``.
+        deploy_mode: of the driver, ``client`` or ``cluster``.
+        application: Spark's id for it, which the cluster's own pages and logs go by.
+        executors: processes that tasks run in; 0: the driver's own.
+        cores: tasks that run at once, over all.
+    """
+
+    master: str
+    deploy_mode: str
+    application: str
+    executors: int
+    cores: int
+
+    def __str__(self) -> str:
+        where = f"{self.executors:,} executors" if self.executors else "the driver alone"
+        return f"on {self.master}: {where}, {self.cores:,} tasks at once, application {self.application}"
+
+
+def cluster_of(spark: SparkSession) -> Cluster:
+    """What Spark knows of the cluster at this moment; executors may still join."""
+    context = spark.sparkContext
+    master = str(context.master)
+    executors = 0 if _is_local(master) else _executors(context)
+    mode = context.getConf().get("spark.submit.deployMode", "client") or "client"
+    return Cluster(master, mode, str(context.applicationId), executors, slots(spark))
+
+
+def slots(spark: SparkSession) -> int:
+    """Tasks that run at once, over the whole cluster."""
+    # Asked of the scheduler: defaultParallelism is a setting, and may be anything.
+    context = spark.sparkContext._jsc.sc()
+    return max(1, int(context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile())))
+
+
+def task_cpus(spark: SparkSession) -> int:
+    """Cores that Spark sets aside for each task."""
+    return int(spark.sparkContext.getConf().get("spark.task.cpus", "1") or "1")
+
+
 def await_executor(spark: SparkSession, seconds: float) -> None:
     """Return once a first executor has come; at once where the driver does the work itself.
 
@@ -34,7 +80,7 @@ def await_executor(spark: SparkSession, seconds: float) -> None:
     """
     context = spark.sparkContext
     master = str(context.master)
-    if master.startswith("local"):
+    if _is_local(master):
         return
     given_up = threading.Event()
     done = threading.Event()
@@ -42,7 +88,7 @@ def await_executor(spark: SparkSession, seconds: float) -> None:
     def watch() -> None:
         started = time.monotonic()
         said = False
-        while not done.wait(LOOKS_EVERY_SECONDS) and not _has_executor(context):
+        while not done.wait(LOOKS_EVERY_SECONDS) and not _executors(context):
             waited = time.monotonic() - started
             if waited > seconds:
                 given_up.set()
@@ -66,9 +112,14 @@ def await_executor(spark: SparkSession, seconds: float) -> None:
         watcher.join()
 
 
-def _has_executor(context: SparkContext) -> bool:
+def _is_local(master: str) -> bool:
+    """Whether the driver does the work itself; ``local-cluster[...]``, which tests take, has executors."""
+    return re.match(r"local(\[|$)", master) is not None
+
+
+def _executors(context: SparkContext) -> int:
     # The driver is in this map, too.
-    return int(context._jsc.sc().getExecutorMemoryStatus().size()) > 1
+    return int(context._jsc.sc().getExecutorMemoryStatus().size()) - 1
 
 
 def _why_none(context: SparkContext, master: str, seconds: float) -> str:
