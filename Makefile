@@ -21,7 +21,7 @@ PARALLEL = -n $(N) --dist loadfile --no-loadscope-reorder
 export PYSPARK_PYTHON := $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-s3 demo-in-bucket test test-quick test-long check lint types contract package lock bench bench-short bench-docs clean java
+.PHONY: help demo demo-s3 demo-in-bucket test coverage test-quick test-long check lint types contract package lock bench bench-short bench-docs clean java
 
 help:  ## Say what there is
 	@grep -E '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9.-]+):.*## /  make \1\t/' | expand -t 20
@@ -44,16 +44,19 @@ demo-in-bucket: $(READY) $(WHEEL) java
 	    --set images.root=s3://mirabelle-demo/pictures --set output=s3://mirabelle-demo/output
 	$(BIN)/python scripts/bucket.py get s3://mirabelle-demo/output $(DEMO)/bucket
 
-test: $(READY) $(WHEEL) java  ## The everyday tests with coverage, in N=2 processes (make test N=1)
+test: $(READY) $(WHEEL) java  ## The everyday tests, in N=2 processes (make test N=1)
 	$(BIN)/python -m pytest $(PARALLEL)
 
+coverage: $(READY) $(WHEEL) java  ## The same with branch coverage and its bar, which takes twice as long
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-branch --cov-report=term:skip-covered
+
 test-quick: $(READY) lint types contract  ## Before a commit: lint, types, imports and the unit tests not marked slow
-	$(BIN)/python -m pytest --no-cov $(PARALLEL) -m 'not full and not long and not slow' tests/unit
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not full and not long and not slow' tests/unit
 
 test-long: $(READY) $(WHEEL) java  ## The tests marked long: clusters, kills, the demo, the benchmark's short form
-	$(BIN)/python -m pytest --no-cov $(PARALLEL) -m 'long and not full'
+	$(BIN)/python -m pytest $(PARALLEL) -m 'long and not full'
 
-check: lint types contract test  ## All that must pass every day; .ci/run adds test-long
+check: lint types contract coverage  ## All that must pass every day; .ci/run adds test-long and test-spark-3.5
 
 lint: $(READY)  ## Style and formatting
 	$(BIN)/ruff check .
@@ -132,7 +135,7 @@ $(SPARK35_READY): requirements-spark-3.5.lock pyproject.toml $(READY)
 test-spark-3.5: export PYSPARK_PYTHON = $(abspath $(SPARK35_VENV)/bin/python)
 test-spark-3.5: export PATH := $(abspath $(SPARK35_VENV)/bin):$(PATH)
 test-spark-3.5: $(SPARK35_READY) java  ## Run the Spark tests, and one spark-submit, on Spark 3.5
-	$(SPARK35_VENV)/bin/python -m pytest --no-cov $(PARALLEL) -m 'not full' tests/spark \
+	$(SPARK35_VENV)/bin/python -m pytest $(PARALLEL) -m 'not full' tests/spark \
 	    tests/submit/test_jobs.py::test_each_job_does_its_part
 
 .PHONY: bench-peers

@@ -130,7 +130,7 @@ class Program:
 
 
 class Cluster:
-    """A master and two workers, a core each.
+    """A master and two workers, a core and 1 GiB each unless told otherwise.
 
     Attributes:
         folder: of the logs and work folders.
@@ -138,8 +138,9 @@ class Cluster:
         workers: by name; each one's executor and that one's Pythons are among its processes.
     """
 
-    def __init__(self, folder: Path, wheel: Path) -> None:
+    def __init__(self, folder: Path, wheel: Path, cores: int = 1, memory: str = "1g") -> None:
         self.folder = folder
+        self._size = ["--cores", str(cores), "--memory", memory]
         self._wheel = wheel
         self._started: list[Program] = []
         self.workers: dict[str, Program] = {}
@@ -149,7 +150,7 @@ class Cluster:
             # An application may lose as many executors as a test kills; REST would want a port that is always the same.
             options = "-Dspark.deploy.maxExecutorRetries=-1 -Dspark.master.rest.enabled=false"
             given = [*DAEMON, "org.apache.spark.deploy.master.Master", *ANY_PORT]
-            master = self._start("master", given, {"SPARK_MASTER_OPTS": options})
+            master = self.start("master", given, {"SPARK_MASTER_OPTS": options})
             self.url = _printed(master, r"Starting Spark master at (spark://\S+)")
             self._page = _printed(master, r"Bound MasterWebUI to \S+, and started at (http://\S+)")
             for name in ("worker-a", "worker-b"):
@@ -166,9 +167,9 @@ class Cluster:
 
     def start_worker(self, name: str) -> None:
         """Start a worker, or a new one in the place of a killed one; does not wait."""
-        place = ["--cores", "1", "--memory", "1g", "--work-dir", str(self.folder / name)]
+        place = [*self._size, "--work-dir", str(self.folder / name)]
         given = [*DAEMON, "org.apache.spark.deploy.worker.Worker", *ANY_PORT, *place, self.url]
-        self.workers[name] = self._start(name, given)
+        self.workers[name] = self.start(name, given)
 
     def state(self) -> dict:
         """What the master tells of itself: its workers and applications."""
@@ -188,9 +189,10 @@ class Cluster:
         given.append("jobs/extract_features.py")
         for setting in settings:
             given += ["--set", setting]
-        return self._start("driver", given)
+        return self.start("driver", given)
 
-    def _start(self, name: str, command: list[str], variables: Mapping[str, str] | None = None) -> Program:
+    def start(self, name: str, command: list[str], variables: Mapping[str, str] | None = None) -> Program:
+        """Start a program that ends with the cluster; ``name`` is that of its log."""
         number = sum(program.log.name.startswith(f"{name}.") for program in self._started)
         program = Program(command, self.folder / f"{name}.{number}.log", variables)
         self._started.append(program)

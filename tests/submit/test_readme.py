@@ -1,0 +1,81 @@
+"""The README's own lines for a cluster, copied out of it, on a real standalone cluster and with what is shipped."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import REPOSITORY, SMALL, read_manifest
+from submit.cluster import LOOPBACK, SPARK_HOME, Cluster, wait_until
+from submit.disturbance import features, finish
+
+pytestmark = pytest.mark.long
+
+# A small network, as the ImageNet weights of conf/fruits.yaml cannot be had everywhere, and pictures that are drawn.
+SMALLER = [*SMALL, "images.include=['*.png']", "reduce.components=2"]
+# One machine, whose name may have no address.
+HERE = ["--conf", f"spark.driver.host={LOOPBACK}", "--conf", f"spark.driver.bindAddress={LOOPBACK}"]
+
+
+def readmes_line(containing: str) -> list[str]:
+    """The one command of the README that has ``containing`` in it, as the words that a shell makes of it."""
+    blocks = re.findall(r"(?:^    .*\n)+", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    commands = [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if containing in line]
+    (command,) = commands
+    return shlex.split(command)
+
+
+@pytest.fixture(scope="module")
+def cluster(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Workers of the size that conf/spark-standalone.conf asks for."""
+    with Cluster(tmp_path_factory.mktemp("cluster"), wheel, cores=4, memory="2g") as started:
+        yield started
+
+
+def adapted(master: str, wheel: Path, pictures: Path, output: Path, cache: Path) -> list[str]:
+    """The README's line with its places replaced, and a smaller network."""
+    places = {
+        "spark://HOST:7077": master,
+        "dist/mirabelle-0.1.0-py3-none-any.whl": str(wheel),
+        "images.root=/mnt/fruits": f"images.root={pictures}",
+        "output=/mnt/out": f"output={output}",
+    }
+    words = readmes_line("--master spark://HOST:7077")
+    assert set(places) <= set(words)
+    program, *rest = [places.get(word, word) for word in words]
+    assert program == "spark-submit"
+    more = [word for setting in [*SMALLER, f"cache={cache}"] for word in ("--set", setting)]
+    return [str(SPARK_HOME / "bin" / program), *HERE, *rest, *more]
+
+
+def test_all_tasks_run_on_the_clusters_executors(
+    cluster: Cluster, wheel: Path, pictures: Path, cache: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "output"
+    run = cluster.start("driver", adapted(cluster.url, wheel, pictures, output, cache))
+    finish(run)
+    manifest = read_manifest(output)
+    assert manifest["status"] == "done"
+    ran_on = manifest["cluster"]
+    assert (ran_on["master"], ran_on["executors"], ran_on["cores"]) == (cluster.url, 2, 8)
+    assert f"on {cluster.url}: 2 executors, 8 tasks at once, application {ran_on['application']}" in run.text()
+    alone = tmp_path / "alone"
+    finish(cluster.start("driver", adapted("local[2]", wheel, pictures, alone, cache)))
+    assert read_manifest(alone)["cluster"]["master"] == "local[2]"
+    assert features(output) == features(alone)
+
+
+def test_a_master_that_is_not_there_is_one_sentence_and_nothing_runs_here(
+    cluster: Cluster, wheel: Path, pictures: Path, cache: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "output"
+    run = cluster.start("driver", adapted("spark://127.0.0.1:1", wheel, pictures, output, cache))
+    wait_until(lambda: run.exit_code() is not None, 240, "the run to end")
+    assert run.exit_code() == 2, run.text()
+    (error,) = [line for line in run.text().splitlines() if line.startswith("error: ")]
+    assert "spark://127.0.0.1:1" in error
+    assert not (output / "features").exists()
