@@ -77,5 +77,5 @@ def test_a_master_that_is_not_there_is_one_sentence_and_nothing_runs_here(
     wait_until(lambda: run.exit_code() is not None, 240, "the run to end")
     assert run.exit_code() == 2, run.text()
     (error,) = [line for line in run.text().splitlines() if line.startswith("error: ")]
-    assert "spark://127.0.0.1:1" in error
+    assert "nothing answers at spark://127.0.0.1:1; check spark.master, or what --master names" in error
     assert not (output / "features").exists()

@@ -137,8 +137,16 @@ def names_in_utf8() -> dict[str, str]:
     return {"LC_ALL": "C.UTF-8"} if utf8 else {}
 
 
-def explain(said: str) -> str:
-    """One sentence out of what a JVM, or Spark in it, said before it ended."""
+def explain(said: str, master: str = "") -> str:
+    """One sentence out of what a JVM, or Spark in it, said before it ended.
+
+    Args:
+        said: by either.
+        master: which Spark was to ask for executors, if it came so far.
+    """
+    if "on a stopped SparkContext" in said or "masters are unresponsive" in said:
+        # Spark stops itself where it gives a cluster up, and says why in its log alone.
+        return f"Spark does not start: nothing answers at {master}; check spark.master, or what --master names"
     reason = _first_error(said)
     return f"Spark does not start: {reason[:300]}; {_way_out(reason)}"
 

@@ -103,7 +103,9 @@ def open_session(
     except PreflightError:
         raise
     except Exception as error:  # py4j and pyspark raise many kinds here; all mean that Spark is not to be had
-        raise PreflightError(explain(str(error).partition("\n: ")[2] or str(error))) from error
+        said = str(error).partition("\n: ")[2] or str(error)
+        master = SparkConf().get("spark.master") or wanted.get("spark.master", "")
+        raise PreflightError(explain(said, master)) from error
     if submitted and not conf.contains("spark.log.level"):
         spark.sparkContext.setLogLevel("ERROR")
     with tempfile.TemporaryDirectory(prefix="mirabelle-") as folder:
