@@ -7,8 +7,9 @@ BENCH_VENV := .venv-bench
 BENCH_READY := $(BENCH_VENV)/.ready
 SYNAPSEML_VENV := .venv-bench-synapseml
 SYNAPSEML_READY := $(SYNAPSEML_VENV)/.ready
-SPARK35_VENV := .venv-spark-3.5
-SPARK35_READY := $(SPARK35_VENV)/.ready
+# The Sparks of EMR 7 and of emr-spark-8.0; Mirabelle's own environment has a newer one.
+SPARKS := 3.5.6 4.0.2
+OTHER_SPARKS := $(basename $(SPARKS))
 WHEEL := dist/mirabelle-0.1.0-py3-none-any.whl
 SOURCES := $(shell find lib/mirabelle -type f -not -path '*/__pycache__/*')
 # Where the demo keeps its pictures and results.
@@ -56,7 +57,7 @@ test-quick: $(READY) lint types contract  ## Before a commit: lint, types, impor
 test-long: $(READY) $(WHEEL) java  ## The tests marked long: clusters, kills, the demo, the benchmark's short form
 	$(BIN)/python -m pytest $(PARALLEL) -m 'long and not full'
 
-check: lint types contract coverage  ## All that must pass every day; .ci/run adds test-long and test-spark-3.5
+check: lint types contract coverage  ## All that must pass every day; .ci/run adds test-long and test-sparks
 
 lint: $(READY)  ## Style and formatting
 	$(BIN)/ruff check .
@@ -89,13 +90,10 @@ lock: $(READY)  ## Resolve the dependencies anew
 	    --upgrade --extra dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --extra openvino --extra s3 --constraints requirements.lock pyproject.toml -o requirements-worker.lock
-	@# Spark 3.5 without its extra ml, which would hold back numpy.
-	sed -nE '/^(pyspark|py4j)==/d; s/^([a-z0-9].*==.*) \\$$/\1/p' requirements.lock > requirements-spark-3.5.constraints
-	echo 'pyspark==3.5.6' | \
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	    --extra dev --overrides /dev/stdin --constraints requirements-spark-3.5.constraints pyproject.toml \
-	    -o requirements-spark-3.5.lock
-	rm requirements-spark-3.5.constraints
+	@# What takes the place of the two packages that are Spark's; all else stays.
+	$(foreach version,$(SPARKS),echo 'pyspark==$(version)' | \
+	    $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    - -o requirements-spark-$(basename $(version)).lock &&) true
 	@# What a comparison turns on is the same on both sides; in the rest the peers may have what they ask for.
 	sed -nE 's/^((keras|openvino|pillow|pyspark|tensorflow|tensorflow-cpu)==[^ ]+).*/\1/p' requirements.lock | \
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
@@ -124,18 +122,19 @@ $(SYNAPSEML_READY): requirements-bench-synapseml.lock $(READY)
 	$(SYNAPSEML_VENV)/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements-bench-synapseml.lock
 	@touch $@
 
-# EMR 7 has Spark 3.5; all else is as in the first environment.
-$(SPARK35_READY): requirements-spark-3.5.lock pyproject.toml $(READY)
-	@$(PYTHON) -m venv $(SPARK35_VENV)
-	$(BIN)/uv pip install --quiet --python $(SPARK35_VENV)/bin/python --require-hashes --no-deps -r requirements-spark-3.5.lock
-	$(BIN)/uv pip install --quiet --python $(SPARK35_VENV)/bin/python --no-deps --no-build-isolation --editable .
+# All else is as in Mirabelle's own environment.
+$(OTHER_SPARKS:%=.venv-spark-%/.ready): .venv-spark-%/.ready: requirements-spark-%.lock requirements.lock pyproject.toml $(READY)
+	@$(PYTHON) -m venv $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --require-hashes --no-deps -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --require-hashes --no-deps -r requirements-spark-$*.lock
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: test-spark-3.5
-test-spark-3.5: export PYSPARK_PYTHON = $(abspath $(SPARK35_VENV)/bin/python)
-test-spark-3.5: export PATH := $(abspath $(SPARK35_VENV)/bin):$(PATH)
-test-spark-3.5: $(SPARK35_READY) java  ## Run the Spark tests, and one spark-submit, on Spark 3.5
-	$(SPARK35_VENV)/bin/python -m pytest $(PARALLEL) -m 'not full' tests/spark \
+.PHONY: test-sparks $(OTHER_SPARKS:%=test-spark-%)
+test-sparks: $(OTHER_SPARKS:%=test-spark-%)  ## Run the Spark tests, and one spark-submit, on EMR's Sparks (test-spark-3.5, test-spark-4.0)
+$(OTHER_SPARKS:%=test-spark-%): test-spark-%: .venv-spark-%/.ready $(WHEEL) java
+	PATH=$(abspath .venv-spark-$*/bin):$$PATH PYSPARK_PYTHON=$(abspath .venv-spark-$*/bin/python) \
+	    .venv-spark-$*/bin/python -m pytest $(PARALLEL) -m 'not full' tests/spark \
 	    tests/submit/test_jobs.py::test_each_job_does_its_part
 
 .PHONY: bench-peers
