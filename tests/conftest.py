@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from mirabelle.decode import DecodeOptions
 from mirabelle.network.embedding import NORMALISATIONS, Embedding
 from mirabelle.network.preparing import Network
+from remarks import remark, remarks_of
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
@@ -25,6 +27,25 @@ SMALL = [
     "backbone.input_px=32",
     "images.layout={split}/{label}/{name}",
 ]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Under pytest-xdist a worker hands its remarks to the process that prints the summary."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["remarks"] = remarks_of(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of pytest-xdist has ended."""
+    for text in getattr(node, "workeroutput", {}).get("remarks", []):
+        remark(node.config, text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the remarks."""
+    for text in sorted(set(remarks_of(config))):
+        terminalreporter.write_line(text, yellow=True)
 
 
 @pytest.fixture(scope="session")

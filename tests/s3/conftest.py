@@ -1,4 +1,4 @@
-"""A real S3 server for the tests here: MinIO where it can be had, else moto's, which the summary then says."""
+"""A real S3 server for the tests here: MinIO where it can be had, else moto's, as the summary of the run then says."""
 
 import os
 import secrets
@@ -20,9 +20,9 @@ import pytest
 from botocore.config import Config
 
 from conftest import REPOSITORY
+from remarks import remark
 
 MINIO_SCRIPT = REPOSITORY / "scripts" / "minio"
-WHY_MOTO = pytest.StashKey[str]()
 THREADS = 8
 
 
@@ -83,18 +83,12 @@ def server(pytestconfig: pytest.Config) -> Iterator[Server]:
     try:
         minio.find_binary()
     except minio.MinioError as error:
-        pytestconfig.stash[WHY_MOTO] = str(error)
+        remark(pytestconfig, f"tier s3 ran against moto's server, not MinIO: {error}")
         with moto_server() as moto:
             yield moto
         return
     with minio.serving() as started:
         yield Server(started.endpoint, started.access_key, started.secret_key, is_minio=True)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say when the server was not the real thing."""
-    if why := config.stash.get(WHY_MOTO, None):
-        terminalreporter.write_line(f"tier s3 ran against moto's server, not MinIO: {why}", yellow=True)
 
 
 @pytest.fixture

@@ -56,3 +56,16 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(small_disk: Path, tmp_pat
     rows = pd.concat(pd.read_parquet(file) for file in (output / "features").glob("**/*.parquet"))
     assert len(rows) == PICTURES
     assert rows["path"].is_unique
+
+
+def test_a_full_disk_of_sparks_own_files_is_told_by_their_setting(
+    small_disk: Path, pictures: Path, cache: Path
+) -> None:
+    settings = [f"images.root={pictures}", f"output={pictures.parent / 'output'}", f"cache={cache}"]
+    failed = run_extract(*settings, f"spark.local.dir={small_disk}")
+    assert failed.returncode == 2, failed.stderr
+    (told,) = [line for line in failed.stderr.splitlines() if line.startswith("error:")]
+    assert f"the disk of {small_disk}/" in told
+    assert "set spark.local.dir to a folder on a larger one" in told
+    assert "TMPDIR" not in told
+    assert "Traceback" not in failed.stderr

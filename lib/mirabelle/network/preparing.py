@@ -177,7 +177,7 @@ def _build(config: Config, key: dict[str, Any], folder: Path) -> None:
         headless = backbones.headless(model, key["layer"], key["pooling"])
     finally:
         keras.config.set_dtype_policy(before)
-    check_room(Path(tempfile.gettempdir()), 4 * headless.count_params())
+    check_room(Path(tempfile.gettempdir()), 4 * headless.count_params(), "converting the network", "TMPDIR")
     files = convert(key["engine"], headless, NORMALISATIONS[row.normalisation])
     facts = {
         "weights_digest": backbones.weights_digest(headless),
@@ -204,16 +204,20 @@ def _build(config: Config, key: dict[str, Any], folder: Path) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def check_room(folder: Path, needed_bytes: int) -> None:
-    """Raise ``OutputError`` if a converted network does not fit into a temporary folder.
+def check_room(folder: Path, needed_bytes: int, doing: str, setting: str) -> None:
+    """Raise ``OutputError`` if a network does not fit into a temporary folder; libraries say only that writing failed.
 
-    Engines would say only that writing failed.
+    Args:
+        folder: where it is to be written.
+        needed_bytes: there.
+        doing: what is done there, as the sentence says it.
+        setting: which names another folder.
     """
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise OutputError(
-            f"the disk of {folder} has {free / 2**20:.0f} MiB left, and converting the network takes"
-            f" {needed_bytes / 2**20:.0f} MiB there; make room, or set TMPDIR to a folder on a larger one"
+            f"the disk of {folder} has {free / 2**20:.0f} MiB left, and {doing} takes {needed_bytes / 2**20:.0f} MiB"
+            f" there; make room, or set {setting} to a folder on a larger one"
         )
 
 

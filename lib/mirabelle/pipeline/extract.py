@@ -85,7 +85,7 @@ def _embed_all(
     job: Job, images: Listing, difference: Difference, table: FeatureTable, network: Network, preflight: Preflight
 ) -> tuple[list[Chunk], list[TaskReport]]:
     """Embed the listing's new and changed rows in chunks, two in flight, and commit each as it is done."""
-    from mirabelle.spark.embed import embed_chunk, spec_of
+    from mirabelle.spark.embed import embed_chunk, send, spec_of
 
     if not difference.to_do:
         return [], []
@@ -93,7 +93,7 @@ def _embed_all(
     counters = (context.accumulator(0), context.accumulator(0))
     settings = job.config.extract
     spec = spec_of(network, preflight.threads, job.config.engine.batch_bytes, job.s3)
-    files = context.broadcast(network.files)
+    files = send(context, network)
     run_id, limits = job.runlog.run_id, network.decode
     task_images = max(1, min(settings.task_images, TASK_BYTES // (4 * network.embedding.width)))
     pace = Pace(settings.chunk_seconds, CHUNKS_IN_FLIGHT, preflight.slots, settings.chunk_images, task_images)

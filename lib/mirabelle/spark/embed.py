@@ -5,14 +5,16 @@ The driver makes a ``Broadcast`` of the network once; the functions that ``make_
 
 from __future__ import annotations
 
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirabelle import schema
 from mirabelle.errors import PreflightError
 from mirabelle.network.engines import Files
-from mirabelle.network.preparing import Network
+from mirabelle.network.preparing import Network, check_room
 from mirabelle.storage import S3Options, open_store
 from mirabelle.storage.opening import AS_AWS_SAYS
 from mirabelle.worker.delays import spare_next_task, spare_this_task
@@ -70,12 +72,23 @@ def embed(
     """
     from pyspark.sql.pandas.functions import pandas_udf
 
-    files = _context().broadcast(network.files)
+    files = send(_context(), network)
     function = make_embed_series(spec_of(network, threads, s3=s3), files, model_rows)
     # pyspark's type hints leave out the iterator kind that returns a struct.
     make_udf: Any = pandas_udf
     made: Column = make_udf(function, schema.OUTCOME_DDL).asNondeterministic()(column)
     return made
+
+
+def send(context: SparkContext, network: Network) -> Broadcast[Files]:
+    """Broadcast a network to the executors.
+
+    Raises:
+        OutputError: the driver's disk for Spark's own files has no room for it.
+    """
+    size = sum(len(content) for content in network.files.values())
+    check_room(Path(context._temp_dir or tempfile.gettempdir()), size, "sending the network", "spark.local.dir")
+    return context.broadcast(network.files)
 
 
 def _context() -> SparkContext:

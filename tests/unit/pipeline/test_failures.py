@@ -47,9 +47,9 @@ def test_a_codec_that_cannot_be_loaded_names_the_setting(reason: str) -> None:
 
 
 def test_a_network_that_does_not_fit_the_temporary_folder_is_told_before_it_is_converted(tmp_path: Path) -> None:
-    check_room(tmp_path, 0)
+    check_room(tmp_path, 0, "writing", "TMPDIR")
     with pytest.raises(OutputError, match=rf"^the disk of {tmp_path} has \d+ MiB left.* set TMPDIR to a folder"):
-        check_room(tmp_path, 2 * shutil.disk_usage(tmp_path).total)
+        check_room(tmp_path, 2 * shutil.disk_usage(tmp_path).total, "writing", "TMPDIR")
 
 
 def test_a_mount_that_nothing_is_run_from_is_known(tmp_path: Path) -> None:
