@@ -133,9 +133,9 @@ $(OTHER_SPARKS:%=.venv-spark-%/.ready): .venv-spark-%/.ready: requirements-spark
 .PHONY: test-sparks $(OTHER_SPARKS:%=test-spark-%)
 test-sparks: $(OTHER_SPARKS:%=test-spark-%)  ## Run the Spark tests, and one spark-submit, on EMR's Sparks (test-spark-3.5, test-spark-4.0)
 $(OTHER_SPARKS:%=test-spark-%): test-spark-%: .venv-spark-%/.ready $(WHEEL) java
-	PATH=$(abspath .venv-spark-$*/bin):$$PATH PYSPARK_PYTHON=$(abspath .venv-spark-$*/bin/python) \
-	    .venv-spark-$*/bin/python -m pytest $(PARALLEL) -m 'not full' tests/spark \
-	    tests/submit/test_jobs.py::test_each_job_does_its_part
+	export PATH=$(abspath .venv-spark-$*/bin):$$PATH PYSPARK_PYTHON=$(abspath .venv-spark-$*/bin/python); \
+	python -m pytest $(PARALLEL) tests/spark && \
+	python -m pytest -m 'not full' tests/submit/test_jobs.py::test_each_job_does_its_part
 
 .PHONY: bench-peers
 bench-peers: $(BENCH_READY) $(SYNAPSEML_READY)  ## Make the environments of Daft, Ray Data and SynapseML, to compare with

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mirabelle.errors import ListingError as ListingError
     from mirabelle.errors import MirabelleError as MirabelleError
     from mirabelle.errors import OutputError as OutputError
+    from mirabelle.errors import OutputInUse as OutputInUse
     from mirabelle.errors import PreflightError as PreflightError
     from mirabelle.errors import RunFailed as RunFailed
     from mirabelle.errors import TrainingError as TrainingError
@@ -62,6 +63,7 @@ _ERRORS = (
     "ListingError",
     "MirabelleError",
     "OutputError",
+    "OutputInUse",
     "PreflightError",
     "RunFailed",
     "TrainingError",

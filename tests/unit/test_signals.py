@@ -19,6 +19,8 @@ from mirabelle.signals import Interrupted, interruption
 from mirabelle.storage import DiskStore
 from mirabelle.table.runlog import RunLog, read_manifests
 
+pytestmark = pytest.mark.usefixtures("not_under_nohup")
+
 # A verb that works for minutes in a temporary folder, and takes a while to clean up.
 PROGRAM = """
 import os, sys, tempfile, time

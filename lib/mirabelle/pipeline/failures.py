@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from mirabelle import errors as errors_module
 from mirabelle.errors import MirabelleError, OutputError, PreflightError, RunFailed, UserError
 from mirabelle.signals import Interrupted, interruption
+from mirabelle.spark.cluster import killed_for_memory
 from mirabelle.table.runlog import RunLog
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ def recording_failure(runlog: RunLog) -> Iterator[None]:
             runlog.finish(
                 "interrupted" if interrupted else "failed",
                 str(interrupted or translated) or type(translated).__name__,
+                getattr(interrupted or translated, "exit_code", 1),
             )
         except MirabelleError as second:
             # The output may be what failed; the first error tells more.
@@ -71,8 +73,10 @@ def translate(error: BaseException) -> BaseException:
 
 
 def _mendable(error: Exception) -> UserError | None:
-    """A full disk, or one that no library is loaded from, as one sentence; None for all else."""
+    """A full disk, one that no library is loaded from, or too little memory, as one sentence; None for all else."""
     text = str(error)
+    if killed := killed_for_memory(text):
+        return PreflightError(killed)
     if "java.io.IOException: No space left on device" in text:
         return OutputError(
             "a disk is full, that of Spark's own files or of the output; make room, or set spark.local.dir (on a"

@@ -92,14 +92,15 @@ def execute(config: Config, stages: Sequence[str], command: str, console: Consol
         with recording_failure(runlog):
             _run_stages(job, stages)
         problems = [*job.failed_bars, *(str(error) for error in job.unmet)]
-        runlog.finish("failed" if problems else "done", "; ".join(problems) or None)
-    if job.failed_bars:
-        raise BarNotMet("; ".join(job.failed_bars), tuple(job.summary))
-    if job.unmet:
+        ended = BarNotMet("; ".join(job.failed_bars), tuple(job.summary)) if job.failed_bars else None
+        error = ended or next(iter(job.unmet), None)
+        runlog.finish("failed" if error else "done", "; ".join(problems) or None, error.exit_code if error else 0)
+    if error is None:
+        return job
+    if ended is None:
         for name, text in job.summary:
             console.say(f"{name}: {text}")
-        raise job.unmet[0]
-    return job
+    raise error
 
 
 def _run_stages(job: Job, stages: Sequence[str]) -> None:

@@ -112,6 +112,21 @@ def await_executor(spark: SparkSession, seconds: float) -> None:
         watcher.join()
 
 
+def killed_for_memory(said: str) -> str | None:
+    """A sentence for an executor that had too little, by Spark's words for how it ended; None: it ended otherwise.
+
+    A JVM would tell; this is the Python beside it, which YARN or the kernel ended without a word to it.
+    """
+    exceeding = re.search(r"memory limits?\.\s.*?([\d.]+ [KMGT]?i?B of [\d.]+ [KMGT]?i?B) physical memory used", said)
+    if not exceeding and not re.search(r"[Ee]xit ?(code is|code|status):? 137", said):
+        return None
+    used = f"{exceeding[1]} used" if exceeding else "exit code 137"
+    return (
+        f"an executor's container was killed for its memory ({used}); set spark.executor.memoryOverhead higher, to"
+        " about 1g for each of spark.executor.cores: the Python workers live in it, outside of spark.executor.memory"
+    )
+
+
 def _is_local(master: str) -> bool:
     """Whether the driver does the work itself; ``local-cluster[...]``, which tests take, has executors."""
     return re.match(r"local(\[|$)", master) is not None

@@ -17,7 +17,7 @@ from mirabelle.config import Config
 from mirabelle.errors import ConfigError, PreflightError
 from mirabelle.network.embedding import Precision
 from mirabelle.network.preparing import precision_on
-from mirabelle.spark.cluster import slots, task_cpus
+from mirabelle.spark.cluster import killed_for_memory, slots, task_cpus
 from mirabelle.spark.planning import engine_threads
 from mirabelle.storage import S3Options, absolute, is_s3
 from mirabelle.storage.opening import AS_AWS_SAYS
@@ -147,6 +147,8 @@ def _worker(fact: dict[str, Any]) -> Worker:
 
 def _explain(error: str) -> str:
     """One sentence out of Spark's many lines."""
+    if killed := killed_for_memory(error):
+        return killed
     lines = [line.strip() for line in error.splitlines()]
     hiding = _hiding(Path.cwd(), error)
     if hiding:

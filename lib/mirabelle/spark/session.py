@@ -96,7 +96,7 @@ def open_session(
         cores = conf.get("spark.task.cpus") or wanted.get("spark.task.cpus", "1")
         for key, value in {**{f"spark.executorEnv.{name}": cores for name in THREADS}, **wanted}.items():
             conf.setIfMissing(key, value)
-        SparkContext.getOrCreate(conf)
+        _make_context(conf)
         # It has a handler of SIGINT, which asks the JVM over the very connection that it may have interrupted.
         signals.take(_part_from_jvm)
         spark = SparkSession.builder.config(conf=conf).getOrCreate()
@@ -120,6 +120,15 @@ def open_session(
         finally:
             with _speechless_if_interrupted():
                 _stop(spark, () if submitted else wanted)
+
+
+def _make_context(conf: Any) -> None:
+    from pyspark import SparkContext
+
+    with warnings.catch_warnings():
+        # In YARN's cluster mode wheels are on the path already, and not where it looks for them.
+        warnings.filterwarnings("ignore", "Failed to add file")
+        SparkContext.getOrCreate(conf)
 
 
 def _stop(spark: SparkSession, properties: Iterable[str]) -> None:
@@ -203,15 +212,16 @@ def _send_wheels(spark: SparkSession, folder: str) -> None:
     """Let workers import from wheels given to ``--py-files``, which Spark sends and leaves off their path.
 
     A wheel is a zip file, and those do get there (``SparkContext.PACKAGE_EXTENSIONS``), so a copy goes too. Spark reads
-    it again whenever an executor joins, so ``folder`` must live as long as the session.
+    it again whenever an executor joins, so ``folder`` must live as long as the session. In YARN's cluster mode wheels
+    are on the path of driver and workers alike, and nowhere else.
     """
     from pyspark import SparkFiles
 
     for given in spark.sparkContext.getConf().get("spark.submit.pyFiles", "").split(","):
         name = os.path.basename(given)
-        if name.endswith(".whl"):
+        if name.endswith(".whl") and os.path.isfile(sent := SparkFiles.get(name)):
             renamed = os.path.join(folder, name.removesuffix(".whl") + ".zip")
-            shutil.copyfile(SparkFiles.get(name), renamed)
+            shutil.copyfile(sent, renamed)
             spark.sparkContext.addPyFile(renamed)
 
 

@@ -1,7 +1,8 @@
 """Who may write to an output: one run at a time, by a file that is only ever put conditionally. [Store; driver only]
 
 The holder renews ``_lease.json`` every few seconds; a lease not renewed for a while is dead, by the store's own clock.
-A holder on this very machine whose process is gone is dead at once. A run that lost its lease commits nothing more.
+A holder on this very machine whose process is gone is dead at once, and so is an earlier attempt of the same YARN
+application, which YARN repeats only when that attempt has ended. A run that lost its lease commits nothing more.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -18,10 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mirabelle.errors import MirabelleError, OutputError, RunFailed
+from mirabelle.errors import MirabelleError, OutputInUse, RunFailed
 from mirabelle.storage import Store, Version, join
 
 FILE = "_lease.json"
+# What YARN tells a driver that runs in one of its containers: application, attempt and container by number.
+CONTAINER = "CONTAINER_ID"
 RENEW_SECONDS = 10.0
 # Long enough for a laptop's short sleep or a store's bad minute.
 EXPIRES_SECONDS = 90.0
@@ -88,7 +92,8 @@ def hold(store: Store, output: str, run_id: str, command: str, break_lease: bool
         break_lease: take it from whoever has it.
 
     Raises:
-        OutputError: another run has it, or the output cannot be written to.
+        OutputInUse: another run has it.
+        OutputError: the output cannot be written to.
         ListingError: it is in a bucket that cannot be reached.
     """
     path = join(output, FILE)
@@ -99,7 +104,7 @@ def hold(store: Store, output: str, run_id: str, command: str, break_lease: bool
         "user": _user(),
         "host": socket.gethostname(),
     }
-    facts |= {"pid": os.getpid(), "process": _process(os.getpid()), "machine": _machine()}
+    facts |= {"pid": os.getpid(), "process": _process(os.getpid()), "machine": _machine(), **_attempt()}
     # Said soon where nothing answers at all: this asks but a few times.
     store.check(output)
     found = store.read_version(path)
@@ -107,7 +112,7 @@ def hold(store: Store, output: str, run_id: str, command: str, break_lease: bool
         _refuse_if_alive(path, found[0], found[2])
     version = store.put_if(path, _json({**facts, "renewed": _now()}), found[1] if found else None)
     if version is None:
-        raise OutputError(f"another run began on {output} at this very moment; wait for it to end, and run again")
+        raise OutputInUse(f"another run began on {output} at this very moment; wait for it to end, and run again")
     lease = Lease(store, path, facts, version)
     try:
         yield lease
@@ -133,6 +138,9 @@ def holder(store: Store, output: str) -> Holder | None:
 
 
 def _is_alive(facts: dict[str, Any], age_seconds: float) -> bool:
+    own = _attempt()
+    if own and facts.get("application") == own["application"] and facts.get("attempt", 0) < own["attempt"]:
+        return False
     if age_seconds > EXPIRES_SECONDS:
         return False
     # Or else its process is gone, or another has its number by now.
@@ -143,7 +151,7 @@ def _refuse_if_alive(path: str, content: bytes, age_seconds: float) -> None:
     facts = _facts(content)
     if not _is_alive(facts, age_seconds):
         return
-    raise OutputError(
+    raise OutputInUse(
         f"{path.removesuffix(f'/{FILE}')} is in use by {_describe(facts, age_seconds)}; wait for it to end, or, if you"
         f" know that it is dead, give --break-lease (a dead one expires by itself in {EXPIRES_SECONDS:.0f} s)"
     )
@@ -186,6 +194,12 @@ def _machine() -> str:
     with suppress(OSError):  # not Linux
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
     return " ".join(parts)
+
+
+def _attempt() -> dict[str, Any]:
+    """Which application of YARN's this process is the driver of, and for which time; empty outside its containers."""
+    found = re.fullmatch(r"container_(?:e\d+_)?(\d+_\d+)_(\d+)_\d+", os.environ.get(CONTAINER, ""))
+    return {"application": f"application_{found[1]}", "attempt": int(found[2])} if found else {}
 
 
 def _process(pid: int) -> str | None:

@@ -92,9 +92,10 @@ class RunLog:
             seconds = self.manifest["seconds"]
             seconds[stage] = round(seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
 
-    def finish(self, status: str, error: str | None = None) -> None:
-        """End the run and write its manifest: ``done``, ``failed``, ``interrupted``."""
-        self.update(status=status, finished=_now(), seconds_total=round(time.perf_counter() - self._started, 3))
+    def finish(self, status: str, error: str | None = None, exit_code: int = 0) -> None:
+        """End the run and write its manifest: ``done``, ``failed``, ``interrupted``, and the command's exit code."""
+        seconds = round(time.perf_counter() - self._started, 3)
+        self.update(status=status, exit_code=exit_code, finished=_now(), seconds_total=seconds)
         if error:
             self.update(error=error)
         self.write()

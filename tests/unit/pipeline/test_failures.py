@@ -32,6 +32,26 @@ def test_a_full_disk_of_ours_names_tmpdir() -> None:
 
 
 @pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (
+            "Container killed by YARN for exceeding physical memory limits. 1.1 GB of 576 MB physical memory used."
+            " Consider boosting spark.executor.memoryOverhead.",
+            "killed for its memory (1.1 GB of 576 MB used)",
+        ),
+        ("Container from a bad node: container_1_1_01_000002 on host: h. Exit status: 137.", "(exit code 137)"),
+        ("The executor with id 1 exited with exit code 137(SIGKILL, possible container OOM).", "(exit code 137)"),
+        ("Container killed on request. Exit code is 137", "(exit code 137)"),
+    ],
+)
+def test_a_container_killed_for_its_memory_names_the_setting(reason: str, told: str) -> None:
+    error = translate(FromSpark(f"ExecutorLostFailure (executor 4 exited ...) Reason: {reason}"))
+    assert isinstance(error, PreflightError)
+    assert told in str(error)
+    assert "set spark.executor.memoryOverhead higher" in str(error)
+
+
+@pytest.mark.parametrize(
     "reason",
     [
         "java.lang.UnsatisfiedLinkError: /tmp/snappy-1.1.10-libsnappyjava.so: failed to map segment from shared object",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mirabelle.errors import ListingError, OutputError, RunFailed
+from mirabelle.errors import ListingError, OutputError, OutputInUse, RunFailed
 from mirabelle.storage import DiskStore, Version
 from mirabelle.table.lease import EXPIRES_SECONDS, FILE, hold, holder
 
@@ -198,4 +198,19 @@ def test_a_disk_without_hard_links_has_leases_too(output: Path, monkeypatch: pyt
         with pytest.raises(OutputError, match="is in use by run run-1"):
             take(output)
         lease.check()
+    assert take(output) == "run-2"
+
+
+def test_a_later_attempt_of_the_same_yarn_application_takes_it_at_once_and_no_other(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_elsewhere(output, age_seconds=1)
+    left = json.loads((output / FILE).read_text())
+    (output / FILE).write_text(json.dumps({**left, "application": "application_17_0002", "attempt": 1}))
+    for container in ("container_17_0003_02_000001", "container_e1_17_0002_01_000001", "nonsense"):
+        monkeypatch.setenv("CONTAINER_ID", container)
+        with pytest.raises(OutputInUse) as refused:
+            take(output)
+        assert refused.value.exit_code == 3
+    monkeypatch.setenv("CONTAINER_ID", "container_e1_17_0002_02_000001")
     assert take(output) == "run-2"

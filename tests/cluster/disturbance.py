@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from submit.cluster import Cluster, Program, wait_until
+from cluster.programs import Program, wait_until
+from cluster.standalone import Cluster
 
 # Of twenty kills eight hit the driver: it is the one that comes back by starting the run again.
 VICTIMS = ("driver", "executor", "worker", "driver", "python")

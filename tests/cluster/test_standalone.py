@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import mirabelle
+from cluster.disturbance import Disturbed, Quiet, features, finish, markers, plan_kills, table, tasks_by_executor
+from cluster.programs import wait_until
+from cluster.standalone import Cluster
 from conftest import SMALL, draw, read_manifest
-from submit.cluster import Cluster, wait_until
-from submit.disturbance import Disturbed, Quiet, features, finish, markers, plan_kills, table, tasks_by_executor
 
 pytestmark = [
     pytest.mark.long,

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from cluster.disturbance import features, finish
+from cluster.programs import LOOPBACK, SPARK_HOME, wait_until
+from cluster.standalone import Cluster
+from cluster.yarn import MACHINE, Yarn, ended
 from conftest import REPOSITORY, SMALL, read_manifest
-from submit.cluster import LOOPBACK, SPARK_HOME, Cluster, wait_until
-from submit.disturbance import features, finish
 
 pytestmark = pytest.mark.long
 
@@ -36,27 +38,30 @@ def cluster(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
         yield started
 
 
-def adapted(master: str, wheel: Path, pictures: Path, output: Path, cache: Path) -> list[str]:
+def adapted(
+    wheel: Path, pictures: Path, output: Path, cache: Path, master: str = "", line: str = "--master spark://HOST:7077"
+) -> list[str]:
     """The README's line with its places replaced, and a smaller network."""
     places = {
-        "spark://HOST:7077": master,
+        **({"spark://HOST:7077": master} if master else {}),
         "dist/mirabelle-0.1.0-py3-none-any.whl": str(wheel),
         "images.root=/mnt/fruits": f"images.root={pictures}",
         "output=/mnt/out": f"output={output}",
     }
-    words = readmes_line("--master spark://HOST:7077")
+    words = readmes_line(line)
     assert set(places) <= set(words)
     program, *rest = [places.get(word, word) for word in words]
     assert program == "spark-submit"
     more = [word for setting in [*SMALLER, f"cache={cache}"] for word in ("--set", setting)]
-    return [str(SPARK_HOME / "bin" / program), *HERE, *rest, *more]
+    here = HERE if master else [word for key, value in MACHINE.items() for word in ("--conf", f"{key}={value}")]
+    return [str(SPARK_HOME / "bin" / program), *here, *rest, *more]
 
 
 def test_all_tasks_run_on_the_clusters_executors(
     cluster: Cluster, wheel: Path, pictures: Path, cache: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "output"
-    run = cluster.start("driver", adapted(cluster.url, wheel, pictures, output, cache))
+    run = cluster.start("driver", adapted(wheel, pictures, output, cache, cluster.url))
     finish(run)
     manifest = read_manifest(output)
     assert manifest["status"] == "done"
@@ -64,7 +69,7 @@ def test_all_tasks_run_on_the_clusters_executors(
     assert (ran_on["master"], ran_on["executors"], ran_on["cores"]) == (cluster.url, 2, 8)
     assert f"on {cluster.url}: 2 executors, 8 tasks at once, application {ran_on['application']}" in run.text()
     alone = tmp_path / "alone"
-    finish(cluster.start("driver", adapted("local[2]", wheel, pictures, alone, cache)))
+    finish(cluster.start("driver", adapted(wheel, pictures, alone, cache, "local[2]")))
     assert read_manifest(alone)["cluster"]["master"] == "local[2]"
     assert features(output) == features(alone)
 
@@ -73,9 +78,26 @@ def test_a_master_that_is_not_there_is_one_sentence_and_nothing_runs_here(
     cluster: Cluster, wheel: Path, pictures: Path, cache: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "output"
-    run = cluster.start("driver", adapted("spark://127.0.0.1:1", wheel, pictures, output, cache))
+    run = cluster.start("driver", adapted(wheel, pictures, output, cache, "spark://127.0.0.1:1"))
     wait_until(lambda: run.exit_code() is not None, 240, "the run to end")
     assert run.exit_code() == 2, run.text()
     (error,) = [line for line in run.text().splitlines() if line.startswith("error: ")]
     assert "nothing answers at spark://127.0.0.1:1; check spark.master, or what --master names" in error
     assert not (output / "features").exists()
+
+
+@pytest.mark.parametrize("mode", ["client", "cluster"])
+def test_on_yarn_all_tasks_run_on_executors(
+    yarn: Yarn, wheel: Path, pictures: Path, cache: Path, tmp_path: Path, mode: str
+) -> None:
+    output = tmp_path / "output"
+    run = yarn.start(mode, adapted(wheel, pictures, output, cache, line=f"--deploy-mode {mode}"))
+    assert ended(run) == 0, run.text()
+    manifest = read_manifest(output)
+    ran_on = manifest["cluster"]
+    assert (ran_on["master"], ran_on["deploy_mode"]) == ("yarn", mode)
+    assert (ran_on["executors"], ran_on["cores"]) == (2, 8)
+    assert manifest["exit_code"] == 0
+    alone = tmp_path / "alone"
+    finish(yarn.start("local", adapted(wheel, pictures, alone, cache, "local[2]")))
+    assert features(output) == features(alone)
