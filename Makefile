@@ -90,6 +90,16 @@ lock: $(READY)  ## Resolve the dependencies anew
 	    --upgrade --extra dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --extra openvino --extra s3 --constraints requirements.lock pyproject.toml -o requirements-worker.lock
+	@# Of a cluster: with a driver in it, and on 64-bit Arm, where the newest OpenVINO wants a newer glibc than EMR has.
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --extra cluster --constraints requirements.lock pyproject.toml -o requirements-cluster.lock
+	sed -nE '/^(openvino|numpy)/!s/^([^ ]+==[^ ]+) \\$$/\1/p' requirements-cluster.lock | \
+	$(BIN)/uv pip compile --quiet --python-platform aarch64-manylinux_2_34 --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --extra cluster --constraints /dev/stdin pyproject.toml \
+	    -o requirements-cluster-arm.lock
+	$(BIN)/uv pip compile --quiet --python-platform aarch64-manylinux_2_34 --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --extra openvino --extra s3 --constraints requirements-cluster-arm.lock \
+	    pyproject.toml -o requirements-worker-arm.lock
 	@# What takes the place of the two packages that are Spark's; all else stays.
 	$(foreach version,$(SPARKS),echo 'pyspark==$(version)' | \
 	    $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -139,11 +139,59 @@ def verify(
 
 
 @app.command()
+def check(
+    output: Annotated[str, typer.Argument(metavar="OUT", help="The output, here or s3://.")],
+    newer_than: Annotated[str, typer.Option("--newer-than", metavar="AGE", help="90m, 26h, 2d.")],
+    command: Annotated[
+        str | None, typer.Option("--command", metavar="NAME", help="Count the runs of `run`, `extract`, ... alone.")
+    ] = None,
+    config: ConfigFile = None,
+    set_: Settings = None,
+) -> None:
+    """Exit with 1 unless a run has ended well lately: the alarm for schedules that stopped, or fail each time."""
+    from mirabelle.config.stores import s3_options
+    from mirabelle.inspection import check_newest, parse_duration
+
+    age = parse_duration(newer_than)
+    typer.echo(check_newest(output, age, command, s3_options(_load(config, set_, *NO_PLACES))))
+
+
+@app.command()
 def doctor(config: ConfigFile = None, set_: Settings = None) -> None:
     """Check that this machine and every executor can do the work, before any image is read."""
     from mirabelle.inspection import diagnose
 
     typer.echo(diagnose(_load(config, set_, *NO_PLACES)))
+
+
+@app.command()
+def pack(
+    config: ConfigFile = None,
+    set_: Settings = None,
+    to: Annotated[str, typer.Option("--to", metavar="FOLDER", help="Where to put it.")] = "dist/cluster",
+    arch: Annotated[
+        str, typer.Option("--arch", help="The cluster's CPUs: x86_64, or aarch64 for Graviton.")
+    ] = "x86_64",
+    python: Annotated[str, typer.Option("--python", help="The cluster's Python: 3.11, 3.12 or 3.13.")] = "3.11",
+    part: Annotated[
+        str, typer.Option("--for", help="`cluster`: its driver and workers; `worker`: the driver stays here.")
+    ] = "cluster",
+    include_python: Annotated[
+        Path | None, typer.Option("--include-python", metavar="FOLDER", help="A Python that can be moved, to go along.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make what a cluster needs: wheel, packages, converted network, Dockerfile; no Keras and no internet there.
+
+    It is made for the cluster's CPUs and Python, whatever this machine's are. What is there already is not made again.
+    """
+    from mirabelle.cluster import packing
+    from mirabelle.cluster.environment import Wanted
+
+    # Checked by itself: --arch and --for have the words of an error in them.
+    wanted = Wanted(arch, python, part, include_python)  # type: ignore[arg-type]
+    packed = packing.pack(_load(config, set_, *NO_PLACES), wanted, Path(to), _console(quiet))
+    _print_summary(packing.summary(packed))
 
 
 @app.command()

@@ -6,7 +6,9 @@ Each function returns text for a terminal or a pipe.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import yaml
@@ -17,17 +19,18 @@ from rich.text import Text
 from mirabelle import schema
 from mirabelle.config import Config, keys
 from mirabelle.config.stores import resolved_options
-from mirabelle.errors import OutputError
+from mirabelle.errors import BarNotMet, ConfigError, OutputError
 from mirabelle.network import backbones, preparing, weights
 from mirabelle.network.embedding import Embedding
 from mirabelle.storage import S3Options, Store, absolute, open_store
 from mirabelle.storage.opening import AS_AWS_SAYS
 from mirabelle.table.features import FeatureTable
-from mirabelle.table.runlog import PACKAGES, installed, read_manifests
+from mirabelle.table.runlog import PACKAGES, installed, newest_manifests, read_manifests
 
 TEXT_WIDTH = 118
 ROWS_SHOWN = 5
 VALUES_SHOWN = 4
+RUNS_TOLD = 3
 
 
 def show_output(target: str, s3: S3Options = AS_AWS_SAYS) -> str:
@@ -59,6 +62,49 @@ def show_output(target: str, s3: S3Options = AS_AWS_SAYS) -> str:
         _show_table(store, FeatureTable(store, output, Embedding.from_json(facts))) for facts in by_fingerprint.values()
     ]
     return "\n".join(parts)
+
+
+def check_newest(target: str, newer_than: timedelta, command: str | None = None, s3: S3Options = AS_AWS_SAYS) -> str:
+    """Which run of an output was the last to end well, and when: what an alarm on absence asks.
+
+    Args:
+        target: the output.
+        newer_than: how long ago it may have ended.
+        command: count this command's runs alone, ``run`` or ``extract``.
+        s3: how buckets are reached.
+
+    Raises:
+        BarNotMet: none has ended well since; the sentence has the last one, and how later ones ended.
+    """
+    output = absolute(target)
+    store = open_store(output, s3)
+    what = f"no {command or 'run'} of {target} has ended well"
+    later: list[str] = []
+    for manifest in newest_manifests(store, output) if store.exists(output) else ():
+        if command not in (None, manifest["command"]):
+            continue
+        if manifest["status"] != "done":
+            later.append(f"{manifest['run_id']} {manifest['status']}")
+            continue
+        ended = datetime.fromisoformat(manifest["finished"])
+        age = datetime.now(UTC) - ended
+        told = f"{manifest['run_id']} ({manifest['command']}) ended well at {ended:%Y-%m-%d %H:%M} UTC, {_ago(age)} ago"
+        if age <= newer_than:
+            return told
+        raise BarNotMet(f"{what} in the last {_ago(newer_than)}; {told}{_since(later)}")
+    raise BarNotMet(f"{what}{_since(later)}")
+
+
+def parse_duration(text: str) -> timedelta:
+    """``90m``, ``26h``, ``2d``, or several of them: ``1d12h``.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not re.fullmatch(r"(\d+[smhdw])+", text):
+        raise ConfigError(f"{text!r} is no duration; write 90m, 26h, 2d or 1w")
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+    return sum((timedelta(**{units[unit]: int(n)}) for n, unit in re.findall(r"(\d+)(\w)", text)), timedelta())
 
 
 def show_backbone(config: Config) -> str:
@@ -168,6 +214,15 @@ def _show_table(store: Store, table: FeatureTable) -> str:
     shown = batch.to_pylist()
     lines = (f"  {row[schema.PATH]}  {row[schema.LABEL]}  {_few(row[schema.FEATURES])}" for row in shown)
     return f"{text}\ncolumns\n{columns}\n\nsome rows\n" + "\n".join(lines)
+
+
+def _ago(age: timedelta) -> str:
+    minutes = max(0, int(age.total_seconds() // 60))
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _since(later: Sequence[str]) -> str:
+    return f"; since then: {', '.join(reversed(later[:RUNS_TOLD]))}" if later else ""
 
 
 def _few(values: Sequence[float]) -> str:

@@ -36,9 +36,9 @@ SETTINGS = {
     "yarn.scheduler.minimum-allocation-mb": "64",
     # An application may ask for as many as this.
     "yarn.resourcemanager.am.max-attempts": "20",
-    # A node that is gone is missed after this long, not after ten minutes.
-    "yarn.nm.liveness-monitor.expiry-interval-ms": "20000",
-    "yarn.am.liveness-monitor.expiry-interval-ms": "20000",
+    # A node that is gone is missed after this long, not after ten minutes; a driver has its archives to unpack first.
+    "yarn.nm.liveness-monitor.expiry-interval-ms": "30000",
+    "yarn.am.liveness-monitor.expiry-interval-ms": "120000",
     # It would see to it that no container is killed for its memory.
     "yarn.minicluster.control-resource-monitoring": "true",
     "yarn.nodemanager.pmem-check-enabled": "true",

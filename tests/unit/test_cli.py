@@ -21,7 +21,10 @@ import mirabelle
 from conftest import REPOSITORY, break_some
 from mirabelle.cli import main
 
-VERBS = ("extract", "reduce", "train", "report", "run", "compact", "verify", "doctor", "inspect", "weights", "config")
+VERBS = (
+    *("extract", "reduce", "train", "report", "run", "compact", "verify", "check", "doctor", "pack", "inspect"),
+    *("weights", "config"),
+)
 COMMAND = Path(sys.executable).parent / "mirabelle"
 HEAVY = ("pyspark", "py4j", "pydantic", "yaml", "keras", "tensorflow", "openvino", "pandas", "numpy", "pyarrow", "PIL")
 SMALL = ["backbone.name=mobilenet", "backbone.weights=random:1", "backbone.input_px=32"]

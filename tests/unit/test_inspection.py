@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 
 from mirabelle import inspection
 from mirabelle.config import Config, load
-from mirabelle.errors import ConfigError, OutputError
+from mirabelle.errors import BarNotMet, ConfigError, OutputError
 from mirabelle.network import backbones
 from mirabelle.network.embedding import NORMALISATIONS
 from mirabelle.storage import DiskStore
@@ -225,3 +226,60 @@ def test_a_folder_may_be_named_from_where_one_is(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     assert failed.run_id in inspection.show_output("output")
     assert failed.run_id in inspection.show_output(f"file://{tmp_path}/output")
+
+
+# The alarm on absence
+
+
+def runs(output: Path, *ended: tuple[str, str, timedelta]) -> None:
+    """Manifests of runs: command, status and how long ago each ended, oldest first."""
+    for command, status, ago in ended:
+        log = RunLog(DiskStore(), str(output), command, {})
+        log.finish(status)
+        log.update(finished=(datetime.now(UTC) - ago).isoformat(timespec="seconds"))
+        log.write()
+
+
+HOUR = timedelta(hours=1)
+
+
+def test_a_run_that_ended_well_lately_is_told(tmp_path: Path) -> None:
+    runs(tmp_path, ("run", "done", 30 * HOUR), ("run", "done", 25.5 * HOUR), ("run", "failed", HOUR))
+    told = inspection.check_newest(str(tmp_path), 26 * HOUR)
+    assert re.fullmatch(r"\S+ \(run\) ended well at \S+ \S+ UTC, 25 h 30 min ago", told)
+
+
+@pytest.mark.parametrize(
+    ("ended", "told"),
+    [
+        ((), "no run of OUT has ended well"),
+        ((("run", "failed", HOUR),), r"no run of OUT has ended well; since then: \S+ failed"),
+        (
+            (("run", "done", 27 * HOUR), ("run", "interrupted", 3 * HOUR), ("run", "running", HOUR)),
+            r"no run of OUT has ended well in the last 26 h 0 min; \S+ \(run\) ended well at \S+ \S+ UTC,"
+            r" 27 h 0 min ago; since then: \S+ interrupted, \S+ running",
+        ),
+    ],
+)
+def test_where_none_has_the_bar_is_not_met(
+    ended: tuple[tuple[str, str, timedelta], ...], told: str, tmp_path: Path
+) -> None:
+    runs(tmp_path, *ended)
+    with pytest.raises(BarNotMet, match=f"^{told.replace('OUT', str(tmp_path))}$"):
+        inspection.check_newest(str(tmp_path), 26 * HOUR)
+
+
+def test_runs_of_another_command_do_not_count(tmp_path: Path) -> None:
+    runs(tmp_path, ("run", "done", HOUR), ("reduce", "done", timedelta()))
+    assert "(run)" in inspection.check_newest(str(tmp_path), 26 * HOUR, "run")
+    with pytest.raises(BarNotMet, match="no extract of "):
+        inspection.check_newest(str(tmp_path), 26 * HOUR, "extract")
+
+
+def test_durations() -> None:
+    assert inspection.parse_duration("26h") == 26 * HOUR
+    assert inspection.parse_duration("1d12h") == 36 * HOUR
+    assert inspection.parse_duration("90m") == 1.5 * HOUR
+    for bad in ("26", "h", "", "-1h", "1.5h"):
+        with pytest.raises(ConfigError, match="write 90m, 26h"):
+            inspection.parse_duration(bad)

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -79,12 +80,12 @@ def prepare_network(config: Config, precision: Precision | Literal["auto"] = "au
     elif precision not in get_args(Precision):
         raise PreflightError(f"there is no precision {precision!r}; take auto, {' or '.join(get_args(Precision))}")
     row = backbones.find(config.backbone.name)
-    key = _recipe(config, precision)
-    folder = _folder(config, key)
+    folder = cached_folder(config, precision)
     was_cached = is_cached(config, precision)
     if not was_cached:
-        _build(config, key, folder)
+        _build(config, _recipe(config, precision), folder)
     facts, files = _read(folder)
+    key = facts["made_from"]
     embedding = Embedding(
         backbone=row.name,
         weights=weights.parse(config.backbone.weights).name,
@@ -121,7 +122,37 @@ def precision_here(config: Config) -> Precision:
 def is_cached(config: Config, precision: Precision) -> bool:
     """Whether the configured network is in the cache, ready to send."""
     # Unlike ``Path.is_file`` this is False, and no error, where another user's cache may not be looked into.
-    return os.access(_folder(config, _recipe(config, precision)) / FACTS, os.R_OK)
+    return os.access(cached_folder(config, precision) / FACTS, os.R_OK)
+
+
+def cached_folder(config: Config, precision: Precision) -> Path:
+    """Where the cache has the configured network, or will have it.
+
+    Where there is no Keras to build one, a network that was converted elsewhere counts, by whatever versions.
+
+    Raises:
+        ConfigError, WeightsError: as ``backbones`` and ``weights`` say.
+    """
+    networks = cache_folder(config) / "networks"
+    if find_spec("keras") is None:
+        # By way of JSON, which has no tuples.
+        choices = json.loads(json.dumps(_choices(config, precision)))
+        name = weights.parse(config.backbone.weights).name
+        for path in sorted(networks.glob(f"*/{FACTS}")):
+            try:
+                facts = json.loads(path.read_text(encoding="utf-8"))
+            except OSError:
+                continue  # another user's alone
+            # A file of weights need not have come along; its name says which it was.
+            if facts.get("weights") == name and choices.items() <= facts["made_from"].items():
+                return path.parent
+    recipe = json.dumps(_recipe(config, precision), sort_keys=True)
+    return networks / hashlib.sha256(recipe.encode()).hexdigest()[:16]
+
+
+def check_weights(config: Config) -> None:
+    """Raise ``WeightsError`` or ``ConfigError`` for weights that cannot be: a word unknown, a file not there."""
+    cached_folder(config, "float32")
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], Files]:
@@ -137,12 +168,20 @@ def _read(folder: Path) -> tuple[dict[str, Any], Files]:
 
 def _recipe(config: Config, precision: Precision) -> dict[str, Any]:
     """All that decides what the converted network is."""
+    return {
+        **_choices(config, precision),
+        "weights": weights.parse(config.backbone.weights).identity(),
+        "versions": [_version("keras"), _version(config.engine.name)],
+    }
+
+
+def _choices(config: Config, precision: Precision) -> dict[str, Any]:
+    """What decides it beside the weights and the versions of libraries."""
     row = backbones.find(config.backbone.name)
     input_px = config.backbone.input_px or row.input_px
     backbones.check(row, input_px)
     return {
         "row": asdict(row),
-        "weights": weights.parse(config.backbone.weights).identity(),
         "input_px": input_px,
         "layer": config.backbone.layer or row.layer,
         "pooling": config.backbone.pooling,
@@ -150,13 +189,7 @@ def _recipe(config: Config, precision: Precision) -> dict[str, Any]:
         # OpenVINO takes the precision when it compiles; a Keras model carries it in its layers.
         "policy": precision if config.engine.name == "keras" else "any",
         "conversion": CONVERSION_VERSION,
-        "versions": [_version("keras"), _version(config.engine.name)],
     }
-
-
-def _folder(config: Config, recipe: dict[str, Any]) -> Path:
-    name = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
-    return cache_folder(config) / "networks" / name
 
 
 def _build(config: Config, key: dict[str, Any], folder: Path) -> None:
@@ -166,7 +199,7 @@ def _build(config: Config, key: dict[str, Any], folder: Path) -> None:
     except ImportError as error:
         raise PreflightError(
             f"building a network needs Keras on the driver, and it cannot be imported ({error}); install"
-            " mirabelle[keras]"
+            " mirabelle[keras], or set cache to one that `mirabelle pack` made of this network"
         ) from error
     row = backbones.find(config.backbone.name)
     policy = "mixed_bfloat16" if key["policy"] == "bf16" else "float32"
@@ -180,6 +213,7 @@ def _build(config: Config, key: dict[str, Any], folder: Path) -> None:
     check_room(Path(tempfile.gettempdir()), 4 * headless.count_params(), "converting the network", "TMPDIR")
     files = convert(key["engine"], headless, NORMALISATIONS[row.normalisation])
     facts = {
+        "weights": weights.parse(config.backbone.weights).name,
         "weights_digest": backbones.weights_digest(headless),
         "width": int(headless.output.shape[-1]),
         "files": sorted(files),

@@ -37,7 +37,7 @@ WHEEL_TIMEOUT_SECONDS = 600
 
 @dataclass(frozen=True)
 class Source:
-    """Weights as the user named them, checked for form but not opened.
+    """Weights as the user named them, checked for form and not looked for.
 
     Attributes:
         name: ``imagenet``, ``random:<seed>``, or a file's name without its folders.
@@ -50,9 +50,15 @@ class Source:
     seed: int | None = None
 
     def identity(self) -> str:
-        """Changes when the weights might have: a file's name, size and time stand for its content."""
+        """Changes when the weights might have: a file's name, size and time stand for its content.
+
+        Raises:
+            WeightsError: the file is not there.
+        """
         if self.path is None:
             return self.name
+        if not self.path.is_file():
+            raise WeightsError(f"there is no weights file {self.path}; mend backbone.weights")
         status = self.path.stat()
         return f"{self.path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
 
@@ -62,7 +68,6 @@ def parse(text: str) -> Source:
 
     Raises:
         ConfigError: neither a known word nor a Keras file.
-        WeightsError: a file that is not there.
     """
     if text == "imagenet":
         return Source(text)
@@ -79,8 +84,6 @@ def parse(text: str) -> Source:
         )
     # Unlike ``Path.expanduser`` this leaves a home that there is not as it stands, to be told of as a missing file.
     path = Path(os.path.expanduser(text))
-    if not path.is_file():
-        raise WeightsError(f"there is no weights file {text}; mend backbone.weights")
     return Source(path.name, path=path)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from mirabelle import listing
 from mirabelle.config import Config
 from mirabelle.errors import ConfigError, UserError
-from mirabelle.network import backbones, weights
+from mirabelle.network import backbones
+from mirabelle.network.preparing import check_weights
 from mirabelle.storage import absolute, open_store
 
 
@@ -23,6 +24,8 @@ def validate(config: Config, stages: Sequence[str]) -> None:
     def check_backbone() -> None:
         row = backbones.find(config.backbone.name)
         backbones.check(row, config.backbone.input_px or row.input_px)
+        if "extract" in stages:
+            check_weights(config)
 
     def check_output() -> None:
         open_store(config.output)
@@ -51,10 +54,8 @@ def validate(config: Config, stages: Sequence[str]) -> None:
         check_output,
         lambda: open_store(config.images.root),
     ]
-    if "extract" in stages:
-        checks.append(lambda: weights.parse(config.backbone.weights))
-        if config.images.layout is not None:
-            checks.append(lambda: listing.compile_layout(str(config.images.layout)))
+    if "extract" in stages and config.images.layout is not None:
+        checks.append(lambda: listing.compile_layout(str(config.images.layout)))
     if "train" in stages:
         checks += [check_estimator, check_group]
     mistakes: list[UserError] = []

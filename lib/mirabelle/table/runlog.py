@@ -122,19 +122,32 @@ def read_manifests(store: Store, output: str) -> list[dict[str, Any]]:
     folder = join(output, "runs")
     if not store.exists(folder):
         return []
-    paths = sorted(e.path for e in store.walk(folder) if e.path.endswith(".json"))
-    found = []
+    paths = _manifest_paths(store, folder)
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
         contents = list(pool.map(lambda path: store.read(path, MAX_MANIFEST_BYTES), paths))
-    for content in contents:
-        try:
-            facts = json.loads(content)
-        except ValueError:
-            # Not JSON, so not one of ours.
-            continue
-        if isinstance(facts, dict) and "run_id" in facts:
-            found.append(facts)
-    return found
+    return [facts for content in contents if (facts := _parse(content)) is not None]
+
+
+def newest_manifests(store: Store, output: str) -> Iterator[dict[str, Any]]:
+    """Every run's manifest under ``output``, newest first, each read when it is asked for."""
+    folder = join(output, "runs")
+    for path in reversed(_manifest_paths(store, folder) if store.exists(folder) else []):
+        facts = _parse(store.read(path, MAX_MANIFEST_BYTES))
+        if facts is not None:
+            yield facts
+
+
+def _manifest_paths(store: Store, folder: str) -> list[str]:
+    return sorted(e.path for e in store.walk(folder) if e.path.endswith(".json"))
+
+
+def _parse(content: bytes) -> dict[str, Any] | None:
+    """A manifest, or None for what is none of ours."""
+    try:
+        facts = json.loads(content)
+    except ValueError:
+        return None
+    return facts if isinstance(facts, dict) and "run_id" in facts else None
 
 
 def installed(packages: tuple[str, ...]) -> dict[str, str]:

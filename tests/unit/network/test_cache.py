@@ -1,6 +1,9 @@
 """The cache, and who may read and write it."""
 
 import os
+import subprocess
+import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +12,7 @@ import pytest
 
 from mirabelle.config import Config, load
 from mirabelle.errors import OutputError, WeightsError
-from mirabelle.network import preparing, weights
+from mirabelle.network import backbones, preparing, weights
 from other_user import USER, as_another_user, where_mounted_read_only
 
 SMALL = ["backbone.name=mobilenet", "backbone.weights=random:1", "backbone.input_px=32"]
@@ -100,4 +103,45 @@ def test_the_home_of_nobody_is_one_sentence() -> None:
     with pytest.raises(OutputError, match="no home folder for the cache ~nobody-of-this-name/cache; set cache"):
         preparing.cache_folder(configured("cache=~nobody-of-this-name/cache"))
     with pytest.raises(WeightsError, match=r"there is no weights file ~nobody-of-this-name/a\.weights\.h5"):
-        weights.parse("~nobody-of-this-name/a.weights.h5")
+        weights.parse("~nobody-of-this-name/a.weights.h5").identity()
+
+
+def without_keras(folder: Path, code: str) -> str:
+    """What a script prints whose Python has all packages of this one but Keras."""
+    (packages,) = {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}
+    folder.mkdir()
+    for package in packages.iterdir():
+        if package.suffix != ".pth" and not package.name.startswith(("keras", "tensorflow")):
+            (folder / package.name).symlink_to(package)
+    places = [str(Path(preparing.__file__).parents[2]), str(folder)]
+    code = f"import sys; sys.path[:0] = {places!r}; {code}"
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_without_keras_a_network_that_was_converted_elsewhere_counts(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    weights_file = tmp_path / "own.weights.h5"
+    backbones.random_network(backbones.find("mobilenet"), 32, 3).save_weights(weights_file)
+    own = [*SMALL, f"backbone.weights={weights_file}", f"cache={cache}"]
+    for config in (configured(f"cache={cache}"), load(None, ["images.root=.", "output=out", *own], {})):
+        made = preparing.prepare_network(config, "float32")
+    # On the cluster there is no such file.
+    weights_file.unlink()
+    told = without_keras(
+        tmp_path / "packages",
+        "from mirabelle.config import load; from mirabelle.errors import UserError\n"
+        "from mirabelle.network.preparing import prepare_network\n"
+        "import importlib.util; print(importlib.util.find_spec('keras'))\n"
+        f"for more in (['backbone.weights=random:1'], [], ['backbone.input_px=64'], ['backbone.weights=random:2']):\n"
+        f"    config = load(None, ['images.root=.', 'output=out', *{own!r}, *more], {{}})\n"
+        "    try: print(prepare_network(config, 'float32').embedding.weights_digest[:12])\n"
+        "    except UserError as error: print(error)",
+    ).splitlines()
+    assert told[0] == "None"
+    assert len(told[1]) == 12
+    assert told[2] == made.embedding.weights_digest[:12] != told[1]
+    assert told[3] == f"there is no weights file {weights_file}; mend backbone.weights"
+    assert told[4].startswith("building a network needs Keras on the driver")
+    assert "or set cache to one that `mirabelle pack` made of this network" in told[4]
