@@ -195,6 +195,44 @@ def pack(
 
 
 @app.command()
+def submit(
+    to: Annotated[
+        str | None, typer.Option("--to", help="yarn, standalone, emr, emr-serverless or emr-eks; or `submit.to`.")
+    ] = None,
+    job: Annotated[str, typer.Option("--job", metavar="VERB", help="run, extract, reduce, train, ...")] = "run",
+    config: ConfigFile = None,
+    set_: Settings = None,
+    token: Annotated[
+        str | None, typer.Option("--token", help="AWS: the same token starts the job once; a schedule's name and time.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be uploaded and asked, as JSON.")
+    ] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="AWS: return once the job is started.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="AWS: Ctrl-C here ends the job there, too.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pack, upload once, size the job from its listing, start it on a cluster and follow it; its exit code is ours.
+
+    Where it goes is in the configuration's `submit` part: `mirabelle config --explain`.
+    """
+    from mirabelle.cluster.submitting import submit as send
+
+    more = [f"submit.to={to}"] if to else []
+    code = send(
+        _load(config, [*(set_ or []), *more]),
+        job,
+        _console(quiet),
+        token=token,
+        dry_run=dry_run,
+        wait=not no_wait,
+        cancel=cancel,
+    )
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
 def inspect(
     target: Annotated[str | None, typer.Argument(help="An output folder, or the name of a backbone.")] = None,
     config: ConfigFile = None,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.conftest import PYTHON
 from cluster.disturbance import features, finish
 from cluster.programs import SPARK_HOME
 from cluster.test_yarn import local_command
@@ -27,16 +28,8 @@ from other_user import USER
 
 pytestmark = pytest.mark.long
 
-PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 # Every platform that runs on glibc 2.34, which is Amazon Linux 2023's: pip takes those alone that it is told of.
 ARM = ["manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in range(17, 35))]
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    folder = tmp_path_factory.mktemp("pack")
-    config = load(None, ["images.root=.", "output=.", *SMALL, f"cache={folder / 'cache'}"], {})
-    return pack(config, Wanted("x86_64", PYTHON, "cluster"), folder, Console(quiet=True))
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from conftest import REPOSITORY, break_some
 from mirabelle.cli import main
 
 VERBS = (
-    *("extract", "reduce", "train", "report", "run", "compact", "verify", "check", "doctor", "pack", "inspect"),
-    *("weights", "config"),
+    *("extract", "reduce", "train", "report", "run", "compact", "verify", "check", "doctor", "pack", "submit"),
+    *("inspect", "weights", "config"),
 )
 COMMAND = Path(sys.executable).parent / "mirabelle"
 HEAVY = ("pyspark", "py4j", "pydantic", "yaml", "keras", "tensorflow", "openvino", "pandas", "numpy", "pyarrow", "PIL")

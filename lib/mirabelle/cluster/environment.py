@@ -140,13 +140,12 @@ def pack_environment(wanted: Wanted, checkout: Path, folder: Path) -> Path:
         OutputError: it cannot be written.
     """
     wanted.check()
-    lock = checkout / LOCKS[wanted.architecture].format(wanted.part)
+    archive = archive_path(wanted, checkout, folder)
+    if archive.is_file():
+        return archive
+    lock = _lock(wanted, checkout)
     with tempfile.TemporaryDirectory(prefix="mirabelle-") as made:
         root = Path(made) / "environment"
-        name = f"{wanted.part}-{wanted.architecture}-py{wanted.python}"
-        archive = folder / f"environment-{name}-{_identity(wanted, lock)}.tar.gz"
-        if archive.is_file():
-            return archive
         _install(wanted, lock, root / "packages")
         _shrink(root / "packages")
         if wanted.included:
@@ -157,6 +156,15 @@ def pack_environment(wanted: Wanted, checkout: Path, folder: Path) -> Path:
         program.chmod(0o755)
         write_archive(archive, root)
     return archive
+
+
+def archive_path(wanted: Wanted, checkout: Path, folder: Path) -> Path:
+    """What its archive is called, by what goes in and by what rules."""
+    python = str(wanted.included.resolve()) if wanted.included else ""
+    lock = _lock(wanted, checkout).read_text(encoding="utf-8")
+    parts = (str(RULES_VERSION), PYTHON, python, "\n".join(NOT_NEEDED), lock)
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+    return folder / f"environment-{wanted.part}-{wanted.architecture}-py{wanted.python}-{digest}.tar.gz"
 
 
 def write_archive(archive: Path, root: Path) -> None:
@@ -190,10 +198,8 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def _identity(wanted: Wanted, lock: Path) -> str:
-    python = str(wanted.included.resolve()) if wanted.included else ""
-    parts = (str(RULES_VERSION), PYTHON, python, "\n".join(NOT_NEEDED), lock.read_text(encoding="utf-8"))
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+def _lock(wanted: Wanted, checkout: Path) -> Path:
+    return checkout / LOCKS[wanted.architecture].format(wanted.part)
 
 
 def _install(wanted: Wanted, lock: Path, target: Path) -> None:

@@ -13,19 +13,23 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mirabelle
 from mirabelle import __version__
 from mirabelle.cluster.environment import Wanted, pack_environment, write_archive
 from mirabelle.config import Config
+from mirabelle.config.stores import with_local_weights
 from mirabelle.console import Console
 from mirabelle.errors import ConfigError, OutputError, PreflightError
-from mirabelle.network.preparing import cached_folder, prepare_network
+from mirabelle.network.preparing import cache_folder, cached_folder, prepare_network
 
 # What driver and workers find the archives' content under, in their working directory.
 ENVIRONMENT = "environment"
 CACHE = "mirabelle-cache"
 FACTS = "pack.json"
+# What the wheel is made of.
+BESIDE_LIB = ("pyproject.toml", "README.md", "LICENSE")
 
 DOCKERFILE = """\
 # An image for EMR on which Mirabelle runs, from what is in this folder:
@@ -88,11 +92,12 @@ def pack(config: Config, wanted: Wanted, folder: Path, console: Console) -> Pack
     except OSError as error:
         raise OutputError(f"cannot make {folder}: {error.strerror}; set --to to another folder") from error
     console.say("packing Mirabelle")
-    wheel, zipped = _pack_wheel(checkout, folder)
+    sources = _sources(checkout)
+    wheel, zipped = _pack_wheel(checkout, folder, sources)
     console.say(f"packing packages for {wanted.architecture} and Python {wanted.python}")
     environment = pack_environment(wanted, checkout, folder)
     console.say(f"packing {config.backbone.name} ({config.backbone.weights})")
-    network = _pack_network(config, folder)
+    network = _pack_network(with_local_weights(config, cache_folder(config)), folder)
     dockerfile = folder / "Dockerfile"
     dockerfile.write_text(
         DOCKERFILE.format(
@@ -101,7 +106,7 @@ def pack(config: Config, wanted: Wanted, folder: Path, console: Console) -> Pack
         encoding="utf-8",
     )
     packed = Pack(wheel, zipped, environment, network, dockerfile)
-    _write_facts(packed, wanted, config)
+    _write_facts(packed, wanted, config, sources)
     return packed
 
 
@@ -138,26 +143,44 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _pack_wheel(checkout: Path, folder: Path) -> tuple[Path, Path]:
+def _pack_wheel(checkout: Path, folder: Path, sources: str) -> tuple[Path, Path]:
+    wheel = folder / f"mirabelle-{__version__}-py3-none-any.whl"
+    zipped = folder / f"mirabelle-{__version__}.zip"
+    if wheel.is_file() and zipped.is_file() and _facts(folder).get("sources") == sources:
+        return wheel, zipped
     with tempfile.TemporaryDirectory(prefix="mirabelle-") as made:
-        # setuptools leaves a folder behind where it builds, and takes what lies there for its own.
-        sources = Path(made) / "sources"
-        sources.mkdir()
-        shutil.copytree(checkout / "lib", sources / "lib", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(checkout / name, sources)
+        # Built from a copy: setuptools leaves a folder behind, and takes what lies there for its own.
+        copied = Path(made) / "sources"
+        shutil.copytree(checkout / "lib", copied / "lib", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        for name in BESIDE_LIB:
+            shutil.copy(checkout / name, copied)
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-        done = subprocess.run(
-            [*command, "--wheel-dir", made, str(sources)], capture_output=True, text=True, check=False
-        )
-        built = list(Path(made).glob("*.whl"))
-        if done.returncode or not built:
+        done = subprocess.run([*command, "--wheel-dir", made, str(copied)], capture_output=True, text=True, check=False)
+        built = Path(made) / wheel.name
+        if done.returncode or not built.is_file():
             raise PreflightError(f"the wheel cannot be built: {' '.join(done.stderr.split())[-300:]}")
-        wheel = folder / built[0].name
-        zipped = folder / f"mirabelle-{__version__}.zip"
         for path in (wheel, zipped):
-            shutil.copyfile(built[0], path)
+            shutil.copyfile(built, path)
     return wheel, zipped
+
+
+def _sources(checkout: Path) -> str:
+    """A digest of all that the wheel is made of."""
+    paths = [checkout / name for name in BESIDE_LIB]
+    paths += [p for p in (checkout / "lib").rglob("*") if p.is_file() and not {"__pycache__"} & set(p.parts)]
+    digest = hashlib.sha256()
+    for path in sorted(p for p in paths if ".egg-info" not in str(p)):
+        digest.update(f"{path.relative_to(checkout)}\0{sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """What the folder was packed with last."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts
 
 
 def _pack_network(config: Config, folder: Path) -> Path:
@@ -172,7 +195,7 @@ def _pack_network(config: Config, folder: Path) -> Path:
     return archive
 
 
-def _write_facts(packed: Pack, wanted: Wanted, config: Config) -> None:
+def _write_facts(packed: Pack, wanted: Wanted, config: Config, sources: str) -> None:
     facts = {
         "mirabelle": __version__,
         "architecture": wanted.architecture,
@@ -181,6 +204,7 @@ def _write_facts(packed: Pack, wanted: Wanted, config: Config) -> None:
         "backbone": config.backbone.name,
         "weights": config.backbone.weights,
         "files": {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in packed.files()},
+        "sources": sources,
         "wheel": packed.wheel.name,
         "zip": packed.zipped.name,
         "environment": packed.environment.name,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
+
+from mirabelle.config.section import Section, is_section
+from mirabelle.config.submission import Submit
 
 SECRET_WORDS = ("secret", "password", "passwd", "token", "credential", "access.key", "accesskey", "access_key")
 
@@ -32,15 +35,7 @@ def _patterns(value: Any) -> Any:
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-def _is_section(annotation: Any) -> TypeGuard[type[_Section]]:
-    return isinstance(annotation, type) and issubclass(annotation, _Section)
-
-
-class Images(_Section):
+class Images(Section):
     """Which pictures, and what their paths tell."""
 
     root: str = Field(
@@ -66,7 +61,7 @@ class Images(_Section):
     )
 
 
-class Labels(_Section):
+class Labels(Section):
     """Labels that a table tells."""
 
     table: str | None = Field(
@@ -79,7 +74,7 @@ class Labels(_Section):
     split: str = Field("split", description="The table's column that becomes `split`, if it is there.")
 
 
-class Decode(_Section):
+class Decode(Section):
     """From a file's bytes to a picture."""
 
     ground: Colour = Field((255, 255, 255), description="Colour under transparent pixels: '#ffffff' or [255,255,255].")
@@ -98,7 +93,7 @@ class Decode(_Section):
     )
 
 
-class Backbone(_Section):
+class Backbone(Section):
     """The network."""
 
     name: str = Field("resnet50", description="The network: `mirabelle inspect --backbones` lists them.")
@@ -116,7 +111,7 @@ class Backbone(_Section):
     )
 
 
-class Engine(_Section):
+class Engine(Section):
     """What runs it."""
 
     name: Literal["openvino", "keras"] = Field(
@@ -130,7 +125,7 @@ class Engine(_Section):
     )
 
 
-class Extract(_Section):
+class Extract(Section):
     """How the work is cut."""
 
     chunk_seconds: float = Field(
@@ -146,7 +141,7 @@ class Extract(_Section):
     full: bool = Field(False, description="Embed every picture again, whatever was done before; --full says the same.")
 
 
-class Reduce(_Section):
+class Reduce(Section):
     """PCA."""
 
     variance: float = Field(
@@ -160,7 +155,7 @@ class Reduce(_Section):
     )
 
 
-class Classify(_Section):
+class Classify(Section):
     """The classifier."""
 
     estimator: str = Field("LogisticRegression", description="Any classifier of pyspark.ml.classification, by name.")
@@ -185,7 +180,7 @@ class Classify(_Section):
     )
 
 
-class Limits(_Section):
+class Limits(Section):
     """When a run has failed its own bar."""
 
     max_reject_share: float = Field(
@@ -199,7 +194,7 @@ class Limits(_Section):
     )
 
 
-class Report(_Section):
+class Report(Section):
     """The page."""
 
     title: str | None = Field(None, description="Heading of the page. Default: the pictures' folder.")
@@ -209,7 +204,7 @@ class Report(_Section):
     queries: int = Field(6, ge=0, le=50, description="Pictures whose nearest neighbours are shown.")
 
 
-class S3(_Section):
+class S3(Section):
     """How buckets are reached. AWS's own environment variables and files come first; credentials only from there."""
 
     endpoint: str | None = Field(
@@ -227,7 +222,7 @@ class S3(_Section):
     timeout_seconds: float = Field(30, gt=0, description="For one attempt, so that a stalled read ends.")
 
 
-class Config(_Section):
+class Config(Section):
     """A whole configuration, validated and frozen."""
 
     images: Images
@@ -241,6 +236,7 @@ class Config(_Section):
     limits: Limits = Limits()
     report: Report = Report()
     s3: S3 = S3()
+    submit: Submit = Submit()
     output: str = Field(min_length=1, description="Folder for everything a run makes, or s3://bucket/prefix.")
     cache: str = Field("~/.cache/mirabelle", description="Folder on the driver for weights and converted networks.")
     spark: dict[str, str | int | float | bool] = Field(
@@ -265,13 +261,13 @@ class Config(_Section):
 
 
 # What is written with an indent below it.
-SECTIONS = (*(name for name, field in Config.model_fields.items() if _is_section(field.annotation)), "spark")
+SECTIONS = (*(name for name, field in Config.model_fields.items() if is_section(field.annotation)), "spark")
 
 
 def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     """Every key, depth first, as (dotted name, type, default, meaning), from the models above."""
     for name, field in model.model_fields.items():
-        if _is_section(field.annotation):
+        if is_section(field.annotation):
             yield from keys(field.annotation, f"{prefix}{name}.")
             continue
         default = "required" if field.is_required() else yaml_inline(field.get_default(call_default_factory=True))

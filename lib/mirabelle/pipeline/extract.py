@@ -130,7 +130,12 @@ def _embed_all(
                         table.commit(run_id, number, len(done), changed, images.extra_labels, limits, reports)
                     )
                     all_reports += reports
-                    pace.measured(sum(r.embedded + r.rejected for r in all_reports), time.monotonic() - started)
+                    embedded, rejected = sum(r.embedded for r in all_reports), sum(r.rejected for r in all_reports)
+                    pace.measured(embedded + rejected, time.monotonic() - started)
+                    # For whoever watches from elsewhere.
+                    progress = {"to_do": difference.to_do, "embedded": embedded, "rejected": rejected}
+                    job.runlog.update(progress=progress)
+                    job.runlog.write()
                 refresh()
         except BaseException:
             # Otherwise leaving the pool would wait for work that nobody wants any more.

@@ -9,11 +9,12 @@ from mirabelle import schema
 from mirabelle.config import Config
 from mirabelle.config.stores import store_of, with_local_weights
 from mirabelle.console import Console
+from mirabelle.listing.source import read_listing
 from mirabelle.network import preparing
 from mirabelle.network.preparing import cache_folder
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.extract import describe
-from mirabelle.pipeline.source import read_listing, warn_of_rows
+from mirabelle.pipeline.source import warn_of_rows
 from mirabelle.storage import absolute
 from mirabelle.storage.database import open_database, quoted
 from mirabelle.table.difference import compare

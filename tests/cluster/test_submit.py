@@ -1,0 +1,140 @@
+"""`mirabelle submit` as a user types it, to a real YARN, and to a fake EMR Serverless that really runs what it is sent."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.conftest import PYTHON
+from cluster.disturbance import features, finish
+from cluster.programs import SPARK_HOME, spark_environment
+from cluster.yarn import MACHINE, Yarn
+from conftest import SMALL, read_manifest
+from fake_aws import Fake, serving
+from mirabelle.cluster.packing import Pack
+from mirabelle.storage import open_store
+from s3.conftest import Server
+
+pytestmark = pytest.mark.long
+
+MIRABELLE = str(Path(sys.executable).with_name("mirabelle"))
+
+
+def settings_for(packed: Pack, *more: str) -> list[str]:
+    own = [*SMALL, f"submit.pack={packed.wheel.parent}", f"submit.python={PYTHON}"]
+    own.append(f"cache={packed.wheel.parent / 'cache'}")
+    return [word for setting in [*own, *more] for word in ("--set", setting)]
+
+
+def test_yarn_in_one_command(packed: Pack, yarn: Yarn, pictures: Path, tmp_path: Path) -> None:
+    more = [f"images.root={pictures}", f"output={tmp_path / 'output'}", "submit.executor_cores=1"]
+    # This machine's, and less memory than a size reckoned for photographs.
+    properties = {**MACHINE, "spark.executor.memory": "512m", "spark.driver.memory": "1g"}
+    more += [f"spark.{key.removeprefix('spark.')}={value}" for key, value in properties.items()]
+    run = yarn.start("submit", [MIRABELLE, "submit", "--to", "yarn", "--job", "extract", *settings_for(packed, *more)])
+    finish(run)
+    assert "pictures:   57" in run.text()
+    manifest = read_manifest(tmp_path / "output")
+    assert (manifest["cluster"]["master"], manifest["cluster"]["deploy_mode"]) == ("yarn", "cluster")
+    assert (manifest["cluster"]["executors"], manifest["exit_code"]) == (1, 0)
+    assert "keras" not in manifest["versions"]
+    assert len(features(tmp_path / "output")) == manifest["counts"]["embedded"]
+
+
+def test_yarns_exit_code_is_that_of_the_command(packed: Pack, yarn: Yarn, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    (pictures / "Training" / "none").mkdir(parents=True)
+    (pictures / "Training" / "none" / "1.jpg").write_bytes(b"no picture")
+    more = [
+        f"images.root={pictures}",
+        f"output={tmp_path / 'output'}",
+        "submit.executor_cores=1",
+        "engine.precision=bf16",
+    ]
+    more += [f"spark.{key.removeprefix('spark.')}={value}" for key, value in MACHINE.items()]
+    run = yarn.start("submit", [MIRABELLE, "submit", "--to", "yarn", "--job", "extract", *settings_for(packed, *more)])
+    while run.exit_code() is None:
+        pass
+    # Where the CPUs have bf16, the picture is what is wrong, and a bar of the run's own is not met.
+    told = re.search(r"exit code (\d): ", run.text())
+    assert told and run.exit_code() == int(told[1]) != 0, run.text()
+
+
+def as_emr_serverless_does(server: Server, folder: Path, parameters: dict[str, Any]) -> str:
+    """Fetch what a job names, unpack its archives where it runs, and start spark-submit there."""
+    driver = parameters["jobDriver"]["sparkSubmit"]
+    folder.mkdir()
+
+    def fetched(uri: str) -> str:
+        file = folder / uri.rpartition("/")[2]
+        file.write_bytes(open_store(uri).read(uri, 2**32))
+        return str(file)
+
+    words = shlex.split(driver["sparkSubmitParameters"])
+    conf = dict(word.split("=", 1) for word in words if word != "--conf")
+    for archive in conf.pop("spark.archives").split(","):
+        uri, _, name = archive.partition("#")
+        with tarfile.open(fetched(uri)) as tar:
+            tar.extractall(folder / name, filter="data")
+    conf["spark.submit.pyFiles"] = fetched(conf["spark.submit.pyFiles"])
+    drivers = "spark.emr-serverless.driverEnv."
+    variables = {k.removeprefix(drivers): v for k, v in conf.items() if k.startswith(drivers)}
+    command = [str(SPARK_HOME / "bin" / "spark-submit"), "--master", "local[2]", "--driver-memory", "1g"]
+    command += [
+        word for key, value in conf.items() if key.startswith("spark.submit") for word in ("--conf", f"{key}={value}")
+    ]
+    command += [fetched(driver["entryPoint"]), *driver["entryPointArguments"]]
+    own = {**spark_environment(folder / "scratch"), **server.environment, **variables, "HOME": str(folder)}
+    # The services' own: nothing of this Mirabelle is on the path there.
+    own["PATH"] = "/usr/local/bin:/usr/bin:/bin"
+    done = subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, check=False)
+    (folder / "log").write_text(done.stdout + done.stderr)
+    last = done.stderr.strip().rpartition("\n")[2]
+    return "SUCCESS" if done.returncode == 0 else f"FAILED: Job failed. ExitCode: {done.returncode}. {last}"
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "told"),
+    [([], 0, ""), (["limits.max_reject_share=0", "images.include=['*.png', '*.txt']"], 1, "failed its bar")],
+    ids=["whole", "a bar that is not met"],
+)
+def test_emr_serverless_runs_from_what_was_uploaded_alone(
+    more: list[str], code: int, told: str, packed: Pack, server: Server, bucket: str, pictures: Path, tmp_path: Path
+) -> None:
+    os.environ.update(server.environment)
+    store = open_store(f"s3://{bucket}/")
+    (pictures / "Training" / "broken.txt").write_text("no picture")
+    for path in pictures.rglob("*.*"):
+        store.upload(str(path), f"s3://{bucket}/pictures/{path.relative_to(pictures)}")
+    fake = Fake(work=lambda parameters: as_emr_serverless_does(server, tmp_path / "there", parameters))
+    places = [
+        f"images.root=s3://{bucket}/pictures",
+        f"output=s3://{bucket}/output",
+        f"submit.staging=s3://{bucket}/staging",
+    ]
+    own = ["submit.role=arn:aws:iam::123456789012:role/job", "images.include=['*.png']", *places, *more]
+    command = [MIRABELLE, "submit", "--to", "emr-serverless", "--job", "extract", *settings_for(packed, *own)]
+    with serving(fake) as environment:
+        known = {**spark_environment(tmp_path / "scratch"), **server.environment, **environment}
+        done = subprocess.run(command, env=known, capture_output=True, text=True, check=False)
+    log = (tmp_path / "there" / "log").read_text()
+    assert done.returncode == code, done.stderr + log
+    assert told in done.stderr
+    assert "uploading environment-" in done.stderr
+    local = tmp_path / "features"
+    local.mkdir()
+    rows = 0
+    for entry in store.walk(f"s3://{bucket}/output/features"):
+        if entry.path.endswith(".parquet"):
+            (local / "one.parquet").write_bytes(store.read(entry.path, 2**30))
+            rows += pq.read_metadata(local / "one.parquet").num_rows
+    assert rows == len(list(pictures.rglob("*.png")))
