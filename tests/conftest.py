@@ -18,6 +18,9 @@ from mirabelle.network.embedding import NORMALISATIONS, Embedding
 from mirabelle.network.preparing import Network
 from remarks import remark, remarks_of
 
+# One server for all tests of a process, whichever tier they are of: stores know where it is from the first one on.
+pytest_plugins = ["object_store"]
+
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
 

@@ -35,8 +35,8 @@ def mistakes(value: Any, shape: Shape, where: str = "") -> Iterator[str]:
         "integer": int,
         "long": int,
         "boolean": bool,
-        "double": float,
-        "float": float,
+        "double": (int, float),
+        "float": (int, float),
     }
     if not isinstance(value, types.get(kind, object)):
         yield f"{where}: {value!r} is no {kind}"
@@ -114,6 +114,9 @@ class Fake:
 
     def _ListApplications(self, parameters: dict[str, Any]) -> dict[str, Any]:
         return {"applications": self._applications}
+
+    def _GetApplication(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        return {"application": {"applicationId": parameters["applicationId"], "state": "STARTED"}}
 
     def _CreateApplication(self, parameters: dict[str, Any]) -> dict[str, Any]:
         identity = self._once(parameters, lambda: f"00app{len(self._applications)}")

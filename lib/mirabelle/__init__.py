@@ -14,8 +14,16 @@ What a notebook or a job of one's own needs, and nothing else is promised to sta
 Runs on the driver. Importing it loads nothing: each name's module is imported when the name is first used (PEP 562).
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if sys.version_info < (3, 11):  # noqa: UP036  # EMR 7 takes 3.9 where nobody says otherwise, and pip is not asked
+    sys.stderr.write(
+        "error: Mirabelle needs Python 3.11 or newer, and {} is {}.{}; set spark.pyspark.python (PYSPARK_PYTHON) to a"
+        " newer one, or to ./environment/bin/python of `mirabelle pack`\n".format(sys.executable, *sys.version_info)
+    )
+    raise SystemExit(2)
 
 if TYPE_CHECKING:
     from mirabelle.config import Config as Config

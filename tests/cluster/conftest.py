@@ -11,7 +11,6 @@ from mirabelle.cluster.environment import Wanted
 from mirabelle.cluster.packing import Pack, pack
 from mirabelle.config import load
 from mirabelle.console import Console
-from s3.conftest import bucket, client, server  # noqa: F401  # fixtures that both tiers have
 from submit.conftest import wheel  # noqa: F401
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +11,8 @@ from cluster.disturbance import features, finish
 from cluster.programs import LOOPBACK, SPARK_HOME, wait_until
 from cluster.standalone import Cluster
 from cluster.yarn import MACHINE, Yarn, ended
-from conftest import REPOSITORY, SMALL, read_manifest
+from conftest import SMALL, read_manifest
+from documents import command
 
 pytestmark = pytest.mark.long
 
@@ -21,14 +20,6 @@ pytestmark = pytest.mark.long
 SMALLER = [*SMALL, "images.include=['*.png']", "reduce.components=2"]
 # One machine, whose name may have no address.
 HERE = ["--conf", f"spark.driver.host={LOOPBACK}", "--conf", f"spark.driver.bindAddress={LOOPBACK}"]
-
-
-def readmes_line(containing: str) -> list[str]:
-    """The one command of the README that has ``containing`` in it, as the words that a shell makes of it."""
-    blocks = re.findall(r"(?:^    .*\n)+", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    commands = [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if containing in line]
-    (command,) = commands
-    return shlex.split(command)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +39,7 @@ def adapted(
         "images.root=/mnt/fruits": f"images.root={pictures}",
         "output=/mnt/out": f"output={output}",
     }
-    words = readmes_line(line)
+    words = command("README.md", line, "--py-files dist/mirabelle-0.1.0-py3-none-any.whl")
     assert set(places) <= set(words)
     program, *rest = [places.get(word, word) for word in words]
     assert program == "spark-submit"

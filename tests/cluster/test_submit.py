@@ -21,7 +21,7 @@ from fake_aws import Fake, serving
 from mirabelle.cluster.packing import Pack
 from mirabelle.storage import DiskStore, open_store
 from mirabelle.table.lease import hold
-from s3.conftest import Server
+from object_store import Server
 
 pytestmark = pytest.mark.long
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from s3.conftest import Server
+from object_store import Server
 
 COMMAND = str(Path(sys.executable).with_name("mirabelle"))
 BUCKET = "pictures"

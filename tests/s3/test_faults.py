@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, IncompleteReadError, ResponseStreamingError
 from obstore.store import S3Store
 
-from s3.conftest import Server, connect, put
+from object_store import Server, connect, put
 from s3.faults import ERRORS, KINDS, FaultProxy
 
 ODD_KEYS = [

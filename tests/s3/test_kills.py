@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import SMALL, draw
-from s3.conftest import Server, upload_folder
+from object_store import Server, upload_folder
 
 PICTURES = 600
 SEED = 3

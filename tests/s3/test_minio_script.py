@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from s3.conftest import MINIO_SCRIPT, Server, connect
+from object_store import MINIO_SCRIPT, Server, connect
 
 Script = Callable[..., subprocess.CompletedProcess[str]]
 SETTINGS = {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"}

@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 
 from conftest import SMALL, TINTS, draw
+from object_store import Server, connect, put, upload_folder
 from s3.commands import BUCKET, SPARK, Done, Place, Watcher
-from s3.conftest import Server, connect, put, upload_folder
 from s3.faults import ERRORS, TRUNCATED, FaultProxy
 
 pytestmark = pytest.mark.long

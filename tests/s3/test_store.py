@@ -15,7 +15,7 @@ import pytest
 from mirabelle.errors import FetchError, ListingError, OutputError
 from mirabelle.storage import S3Options
 from mirabelle.storage.s3 import S3Store
-from s3.conftest import THREADS, Server, put
+from object_store import THREADS, Server, put
 from s3.faults import FaultProxy
 
 ODD = [

@@ -15,7 +15,7 @@ from mirabelle.errors import ConfigError, ListingError, OutputError
 from mirabelle.storage import S3Options
 from mirabelle.storage.s3 import S3Store
 from mirabelle.table.lease import hold
-from s3.conftest import Server, put
+from object_store import Server, put
 from s3.faults import FaultProxy
 
 Act = Callable[[S3Store, str], object]

@@ -16,7 +16,7 @@ from mirabelle.storage import S3Options
 from mirabelle.storage.requests import MANY_DENIALS
 from mirabelle.storage.s3 import S3Store
 from mirabelle.table.lease import FILE, hold, holder
-from s3.conftest import THREADS, Server, put
+from object_store import THREADS, Server, put
 from s3.faults import ERRORS, KINDS, FaultProxy
 
 MAX_BYTES = 2**24

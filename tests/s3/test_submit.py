@@ -26,7 +26,7 @@ from mirabelle.console import Console
 from mirabelle.errors import BarNotMet, ConfigError, MirabelleError, OutputInUse, RunFailed, UserError
 from mirabelle.storage import open_store
 from mirabelle.table.runlog import RunLog
-from s3.conftest import Server
+from object_store import Server
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 ROLE = "arn:aws:iam::123456789012:role/mirabelle-job"
@@ -81,6 +81,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
         yield made
 
 
+# What starts a job where nothing is there yet.
 STARTED = {
     "emr-serverless": ["CreateApplication", "StartJobRun"],
     "emr": ["RunJobFlow"],
@@ -100,12 +101,7 @@ OVER = {"emr": "COMPLETED", "emr-serverless": "SUCCESS", "emr-eks": "COMPLETED"}
 def test_a_job_is_uploaded_started_and_followed_to_its_end(to: str, configured: Any, fake: Fake, bucket: str) -> None:
     fake.states = ["PENDING", "PENDING", "RUNNING", OVER[to]]
     assert send(configured(to)) == 0
-    started = {
-        "emr-serverless": ["CreateApplication", "StartJobRun"],
-        "emr": ["RunJobFlow"],
-        "emr-eks": ["StartJobRun"],
-    }
-    assert fake.operations() == started[to]
+    assert fake.operations() == STARTED[to]
     asked = json.dumps(fake.asked)
     uris = set(re.findall(rf"s3://{bucket}/staging/[0-9a-f]{{16}}/[\w.-]+", asked))
     assert {uri.rpartition("/")[2] for uri in uris} >= {"run_pipeline.py", "config.yaml"}
@@ -171,26 +167,27 @@ def test_a_failed_jobs_exit_code_is_ours(
 
 
 @pytest.mark.parametrize(
-    ("code", "told", "kind"),
+    ("code", "told", "facts", "kind"),
     [
-        (1, "failed its bar: 3 of 9 images", BarNotMet),
-        (2, "nothing to embed", UserError),
-        (1, "Spark broke", RunFailed),
+        (1, "3 of 9 images rejected", {"failed_bars": ["3 of 9 images rejected"]}, BarNotMet),
+        (2, "nothing to embed", {}, UserError),
+        (1, "Spark broke", {}, RunFailed),
     ],
 )
 def test_the_manifest_tells_better_than_the_cluster(
-    code: int, told: str, kind: type[MirabelleError], configured: Any, fake: Fake, bucket: str
+    code: int, told: str, facts: dict[str, Any], kind: type[MirabelleError], configured: Any, fake: Fake, bucket: str
 ) -> None:
     config = configured("emr-serverless")
     output = f"s3://{bucket}/output"
 
     def work(_: dict[str, Any]) -> str:
         log = RunLog(open_store(output), output, "run", {})
+        log.update(**facts)
         log.finish("failed", told, code)
         return "FAILED: ExitCode: 1"
 
     fake.work = work
-    with pytest.raises(kind, match=re.escape(told.removeprefix("failed its bar: "))) as error:
+    with pytest.raises(kind, match=re.escape(told)) as error:
         send(config)
     assert error.value.exit_code == code
 

@@ -9,7 +9,7 @@ from mirabelle.config import Config, load
 from mirabelle.config.stores import with_local_weights
 from mirabelle.errors import WeightsError
 from mirabelle.network.weights import parse
-from s3.conftest import Server, put
+from object_store import Server, put
 
 
 def configured(weights: str) -> Config:

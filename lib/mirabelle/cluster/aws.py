@@ -209,9 +209,7 @@ class _Serverless(_Aws):
                     "sparkSubmitParameters": _as_words(properties),
                 }
             },
-            "configurationOverrides": {
-                "monitoringConfiguration": {"s3MonitoringConfiguration": {"logUri": self._logs}}
-            },
+            "configurationOverrides": self._monitoring,
             "executionTimeoutMinutes": self._wanted.timeout_minutes,
             # What a second attempt could mend is mended by the next run, which goes on from there.
             "retryPolicy": {"maxAttempts": 1},
@@ -358,9 +356,7 @@ class _Eks(_Aws):
                     "sparkSubmitParameters": _as_words(properties),
                 }
             },
-            "configurationOverrides": {
-                "monitoringConfiguration": {"s3MonitoringConfiguration": {"logUri": self._logs}}
-            },
+            "configurationOverrides": self._monitoring,
             "retryPolicyConfiguration": {"maxAttempts": 1},
             "tags": self._tags,
         }

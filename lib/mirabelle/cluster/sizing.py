@@ -14,7 +14,7 @@ from typing import Any
 from mirabelle.config import Config
 from mirabelle.config.stores import store_of
 from mirabelle.listing.source import read_listing
-from mirabelle.storage import absolute
+from mirabelle.storage import absolute, is_s3
 from mirabelle.table.runlog import newest_manifests
 
 # Images a second of one core of an AMD EPYC (Zen 5), bf16, pictures of 100 x 100 (docs/costs.md).
@@ -26,6 +26,8 @@ PHOTOGRAPHS_SLOWER = 40 / 54
 FLOAT32_SLOWER = 0.5
 # A job's own start and end: Spark, preflight, listing, the last commit.
 FIXED_SECONDS = 90.0
+# GETs that S3 answers for one prefix before it says SlowDown (its guide to performance).
+REQUESTS_A_PREFIX = 5_500
 # A worker process has its network and a batch of pictures, beside the JVM's heap.
 HEAP_GIB = 2
 WORKER_GIB = 1.5
@@ -99,6 +101,18 @@ def size_job(config: Config, images: int, size_bytes: int) -> Size:
     dollars = (executors + 1) * each * seconds / 3600 * wanted.core_hour_dollars
     return Size(
         images, size_bytes, rate, rate_from, executors, each, HEAP_GIB, math.ceil(each * WORKER_GIB), seconds, dollars
+    )
+
+
+def prefix_warning(config: Config, size: Size) -> str | None:
+    """A sentence, where a job would ask one prefix for more than S3 answers."""
+    requests = size.rate * size.executors * size.cores
+    if not is_s3(config.images.root or config.images.manifest or "") or requests <= REQUESTS_A_PREFIX:
+        return None
+    return (
+        f"warning: {size.executors * size.cores:,} cores ask for up to {requests:,.0f} pictures a second, and S3 gives"
+        f" some {REQUESTS_A_PREFIX:,} of one prefix: spread them over {math.ceil(requests / REQUESTS_A_PREFIX)}, or its"
+        " retries set the pace"
     )
 
 

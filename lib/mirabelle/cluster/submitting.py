@@ -28,7 +28,7 @@ from mirabelle.cluster import aws
 from mirabelle.cluster.environment import Wanted
 from mirabelle.cluster.job import PYTHON, Files, Job, Phase, State, Target
 from mirabelle.cluster.packing import Pack, find_checkout, pack
-from mirabelle.cluster.sizing import measure, size_job
+from mirabelle.cluster.sizing import measure, prefix_warning, size_job
 from mirabelle.config import Config
 from mirabelle.config.stores import store_of
 from mirabelle.console import Console
@@ -90,6 +90,8 @@ def submit(
     size = size_job(config, images, size_bytes)
     for name, text in size.lines():
         console.say(f"{name + ':':<12}{text}")
+    if warning := prefix_warning(config, size):
+        console.say(warning)
     packed = pack(config, Wanted(wanted.arch, wanted.python, "cluster"), Path(wanted.pack), console)
     script = checkout / "jobs" / f"{JOBS[command]}.py"
     name, token = f"mirabelle {command} {config.output}"[:256], token or f"mirabelle-{uuid.uuid4().hex}"
@@ -317,14 +319,14 @@ def _ended(state: State, manifest: dict[str, Any] | None) -> int:
     """The exit code of what the job said of itself, else of what the cluster said."""
     if state.phase is Phase.DONE:
         return 0
-    told = (manifest or {}).get("error") or state.told
-    code = (manifest or {}).get("exit_code")
+    known = manifest or {}
+    told = str(known.get("error") or state.told)
+    code = known.get("exit_code")
     if code is None and (found := re.search(r"(?:ExitCode: |exit code )(\d+)", state.told)):
         code = int(found[1])
     if state.phase is Phase.CANCELLED:
         raise RunFailed(f"the job was cancelled ({state.told}); what it had committed is kept")
-    kinds: dict[int | None, type[MirabelleError]] = {1: RunFailed, 2: UserError, 3: OutputInUse}
-    kind = kinds.get(code, RunFailed)
-    if kind is RunFailed and "failed its bar" in str(told):
-        raise BarNotMet(str(told).removeprefix("failed its bar: "))
-    raise kind(str(told).removeprefix("error: "))
+    if bars := known.get("failed_bars"):
+        raise BarNotMet("; ".join(bars))
+    kinds: dict[int | None, type[MirabelleError]] = {2: UserError, 3: OutputInUse}
+    raise kinds.get(code, RunFailed)(told.removeprefix("error: "))

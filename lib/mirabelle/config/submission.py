@@ -34,7 +34,10 @@ class Submit(Section):
         " id of an application, else one named mirabelle is made once; emr-eks: id of the virtual cluster.",
     )
     subnet: str | None = Field(None, description="emr: subnet for a new cluster.")
-    instance: str = Field("c7a.xlarge", description="emr: type of a new cluster's machines, of four cores.")
+    instance: str = Field(
+        "m7a.xlarge",
+        description="emr: type of a new cluster's machines: four cores, and room for an executor of 8 GiB.",
+    )
     image: str | None = Field(None, description="emr-eks, emr-serverless: container image, from the packed Dockerfile.")
     flex: bool = Field(False, description="emr-serverless: cheaper capacity, whenever there is some.")
     timeout_minutes: int = Field(720, ge=5, description="AWS: a job that takes longer is ended.")

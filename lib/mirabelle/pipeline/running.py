@@ -94,6 +94,8 @@ def execute(config: Config, stages: Sequence[str], command: str, console: Consol
         problems = [*job.failed_bars, *(str(error) for error in job.unmet)]
         ended = BarNotMet("; ".join(job.failed_bars), tuple(job.summary)) if job.failed_bars else None
         error = ended or next(iter(job.unmet), None)
+        if ended:
+            runlog.update(failed_bars=job.failed_bars)
         runlog.finish("failed" if error else "done", "; ".join(problems) or None, error.exit_code if error else 0)
     if error is None:
         return job

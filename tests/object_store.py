@@ -1,4 +1,4 @@
-"""A real S3 server for the tests here: MinIO where it can be had, else moto's, as the summary of the run then says."""
+"""A real S3 server for the tests of buckets: MinIO where it can be had, else moto's, as the run's summary says."""
 
 import os
 import secrets
