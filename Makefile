@@ -57,7 +57,7 @@ test-quick: $(READY) lint types contract  ## Before a commit: lint, types, impor
 test-long: $(READY) $(WHEEL) java  ## The tests marked long: clusters, kills, the demo, the benchmark's short form
 	$(BIN)/python -m pytest $(PARALLEL) -m 'long and not full'
 
-check: lint types contract coverage  ## All that must pass every day; .ci/run adds test-long and test-sparks
+check: lint types contract coverage  ## All that must pass every day; .ci/run adds test-long, test-schedule and test-sparks
 
 lint: $(READY)  ## Style and formatting
 	$(BIN)/ruff check .
@@ -100,6 +100,8 @@ lock: $(READY)  ## Resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --python-platform aarch64-manylinux_2_34 --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --extra openvino --extra s3 --constraints requirements-cluster-arm.lock \
 	    pyproject.toml -o requirements-worker-arm.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --upgrade --extra schedule pyproject.toml -o requirements-schedule.lock
 	@# What takes the place of the two packages that are Spark's; all else stays.
 	$(foreach version,$(SPARKS),echo 'pyspark==$(version)' | \
 	    $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
@@ -146,6 +148,16 @@ $(OTHER_SPARKS:%=test-spark-%): test-spark-%: .venv-spark-%/.ready $(WHEEL) java
 	export PATH=$(abspath .venv-spark-$*/bin):$$PATH PYSPARK_PYTHON=$(abspath .venv-spark-$*/bin/python); \
 	python -m pytest $(PARALLEL) tests/spark && \
 	python -m pytest -m 'not full' tests/submit/test_jobs.py::test_each_job_does_its_part
+
+.venv-schedule/.ready: requirements-schedule.lock pyproject.toml $(READY)
+	@$(PYTHON) -m venv $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --require-hashes --no-deps -r requirements-schedule.lock
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: test-schedule
+test-schedule: .venv-schedule/.ready  ## Hold schedules and rights against the tools that read them: systemd, Airflow, Step Functions
+	AIRFLOW_HOME=$(abspath .venv-schedule/airflow) $(<D)/bin/python -m pytest tests/schedule
 
 .PHONY: bench-peers
 bench-peers: $(BENCH_READY) $(SYNAPSEML_READY)  ## Make the environments of Daft, Ray Data and SynapseML, to compare with
