@@ -1,0 +1,23 @@
+"""What the documents link to is there."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from conftest import REPOSITORY
+
+DOCUMENTS = sorted(
+    path.relative_to(REPOSITORY).as_posix()
+    for path in [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "conf").rglob("*.md")]
+)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    path = REPOSITORY / document
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
