@@ -15,11 +15,8 @@ from pathlib import Path
 import pytest
 
 from cluster.conftest import PYTHON
-from cluster.disturbance import features, finish
 from cluster.programs import SPARK_HOME
-from cluster.test_yarn import local_command
-from cluster.yarn import Yarn, ended
-from conftest import REPOSITORY, SMALL, read_manifest
+from conftest import REPOSITORY, SMALL
 from mirabelle.cluster.environment import Wanted
 from mirabelle.cluster.packing import Pack, pack
 from mirabelle.config import load
@@ -90,24 +87,6 @@ def test_unpacked_elsewhere_another_user_passes_the_preflight(packed: Pack, else
     assert "converted and in the cache" in done.stdout
     assert "keras" not in done.stdout
     assert str(elsewhere / packed.zipped.name) in done.stdout
-
-
-def test_yarn_runs_the_whole_job_from_the_pack_alone_and_its_rows_are_the_same(
-    packed: Pack, yarn: Yarn, pictures: Path, tmp_path: Path
-) -> None:
-    settings = [*SMALL, f"images.root={pictures}", f"output={tmp_path / 'output'}", "reduce.components=2"]
-    conf = {
-        "spark.archives": f"{packed.environment}#environment,{packed.network}#mirabelle-cache",
-        "spark.pyspark.python": "./environment/bin/python",
-    }
-    run = yarn.submit("cluster", packed.zipped, [*settings, "cache=mirabelle-cache"], conf, job="run_pipeline")
-    assert ended(run) == 0, run.text() + yarn.driver_text(run)
-    versions = read_manifest(tmp_path / "output")["versions"]
-    assert "keras" not in versions and "tensorflow" not in versions
-    assert list((tmp_path / "output" / "report").glob("*/index.html"))
-    alone = [s.replace(str(tmp_path / "output"), str(tmp_path / "alone")) for s in settings]
-    finish(yarn.start("local", local_command(packed.wheel, alone)))
-    assert features(tmp_path / "output") == features(tmp_path / "alone")
 
 
 def test_an_archive_without_its_python_says_which_it_wants(packed: Pack, elsewhere: Path) -> None:

@@ -53,15 +53,6 @@ def on(pictures: Path, output: Path) -> dict[str, str]:
     return {"images.root=/mnt/fruits": f"images.root={pictures}", "output=/mnt/out": f"output={output}"}
 
 
-@pytest.mark.parametrize("line", ["mirabelle run", "spark-submit"])
-def test_local(line: str, cluster: Cluster, wheel: Path, pictures: Path, cache: Path, tmp_path: Path) -> None:
-    output = tmp_path / "output"
-    places = {**on(pictures, output), "dist/mirabelle-0.1.0-py3-none-any.whl": str(wheel)}
-    finish(cluster.start("local", typed("docs/cluster/local.md", line, places, [*SMALLER, f"cache={cache}"])))
-    assert read_manifest(output)["cluster"]["master"] == "local[*]"
-    assert len(features(output)) == 54
-
-
 def test_submit_to_a_standalone_cluster(
     cluster: Cluster, packed: Pack, pictures: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -87,13 +78,20 @@ def test_submit_to_yarn(yarn: Yarn, packed: Pack, pictures: Path, cache: Path, t
     output = tmp_path / "output"
     more = [*SMALLER, *SMALL_SUBMIT, f"cache={cache}", f"submit.pack={packed.wheel.parent}"]
     more += [f"{key}={value}" for key, value in MACHINE.items()]
-    finish(yarn.start("submit", typed("docs/cluster/yarn.md", "mirabelle submit", on(pictures, output), more)))
-    ran_on = read_manifest(output)["cluster"]
-    assert (ran_on["master"], ran_on["deploy_mode"]) == ("yarn", "cluster")
+    run = yarn.start("submit", typed("docs/cluster/yarn.md", "mirabelle submit", on(pictures, output), more))
+    finish(run)
+    assert "pictures:   54" in run.text()
+    manifest = read_manifest(output)
+    ran_on = manifest["cluster"]
+    assert (ran_on["master"], ran_on["deploy_mode"], ran_on["executors"]) == ("yarn", "cluster", 1)
+    assert manifest["exit_code"] == 0
+    assert "keras" not in manifest["versions"]
     assert len(features(output)) == 54
 
 
-def test_by_hand_to_yarn(yarn: Yarn, packed: Pack, pictures: Path, tmp_path: Path) -> None:
+def test_by_hand_to_yarn_the_rows_are_those_of_this_machine(
+    yarn: Yarn, packed: Pack, wheel: Path, pictures: Path, cache: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "output"
     machine = shlex.join(word for key, value in MACHINE.items() for word in ("--conf", f"{key}={value}"))
     places = {
@@ -104,5 +102,9 @@ def test_by_hand_to_yarn(yarn: Yarn, packed: Pack, pictures: Path, tmp_path: Pat
     finish(yarn.start("cluster", typed("docs/cluster/yarn.md", "--archives", places, SMALLER)))
     manifest = read_manifest(output)
     assert (manifest["cluster"]["master"], manifest["cluster"]["deploy_mode"]) == ("yarn", "cluster")
-    assert "keras" not in manifest["versions"]
-    assert len(features(output)) == 54
+    assert "keras" not in manifest["versions"] and "tensorflow" not in manifest["versions"]
+    assert list((output / "report").glob("*/index.html"))
+    alone = tmp_path / "alone"
+    places = {**on(pictures, alone), "dist/mirabelle-0.1.0-py3-none-any.whl": str(wheel)}
+    finish(yarn.start("local", typed("docs/cluster/local.md", "spark-submit", places, [*SMALLER, f"cache={cache}"])))
+    assert features(output) == features(alone)

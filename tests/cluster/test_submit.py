@@ -13,10 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.conftest import PYTHON
-from cluster.disturbance import features, finish
 from cluster.programs import SPARK_HOME, spark_environment
 from cluster.yarn import MACHINE, Yarn, ended
-from conftest import SMALL, read_manifest
+from conftest import SMALL
 from fake_aws import Fake, serving
 from mirabelle.cluster.packing import Pack
 from mirabelle.storage import DiskStore, open_store
@@ -32,21 +31,6 @@ def settings_for(packed: Pack, *more: str) -> list[str]:
     own = [*SMALL, f"submit.pack={packed.wheel.parent}", f"submit.python={PYTHON}"]
     own.append(f"cache={packed.wheel.parent / 'cache'}")
     return [word for setting in [*own, *more] for word in ("--set", setting)]
-
-
-def test_yarn_in_one_command(packed: Pack, yarn: Yarn, pictures: Path, tmp_path: Path) -> None:
-    more = [f"images.root={pictures}", f"output={tmp_path / 'output'}", "submit.executor_cores=1"]
-    # This machine's, and less memory than a size reckoned for photographs.
-    properties = {**MACHINE, "spark.executor.memory": "512m", "spark.driver.memory": "1g"}
-    more += [f"spark.{key.removeprefix('spark.')}={value}" for key, value in properties.items()]
-    run = yarn.start("submit", [MIRABELLE, "submit", "--to", "yarn", "--job", "extract", *settings_for(packed, *more)])
-    finish(run)
-    assert "pictures:   54" in run.text()
-    manifest = read_manifest(tmp_path / "output")
-    assert (manifest["cluster"]["master"], manifest["cluster"]["deploy_mode"]) == ("yarn", "cluster")
-    assert (manifest["cluster"]["executors"], manifest["exit_code"]) == (1, 0)
-    assert "keras" not in manifest["versions"]
-    assert len(features(tmp_path / "output")) == manifest["counts"]["embedded"]
 
 
 def test_yarns_exit_code_is_the_jobs_own(packed: Pack, yarn: Yarn, pictures: Path, tmp_path: Path) -> None:
