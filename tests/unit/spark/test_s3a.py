@@ -16,7 +16,12 @@ def properties(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "spark", "hadoop"), [("spark-s3.conf", "4.1.2", "3.4.2"), ("spark-s3-3.5.conf", "3.5.8", "3.3.4")]
+    ("name", "spark", "hadoop"),
+    [
+        ("spark-s3.conf", "4.1.2", "3.4.2"),
+        ("spark-s3-4.0.conf", "4.0.2", "3.4.1"),
+        ("spark-s3-3.5.conf", "3.5.6", "3.3.4"),
+    ],
 )
 def test_the_shipped_properties_say_what_the_session_does(name: str, spark: str, hadoop: str) -> None:
     provider = {"spark.hadoop.fs.s3a.aws.credentials.provider": credentials_provider(hadoop)}
