@@ -221,6 +221,13 @@ def test_a_cluster_that_does_not_start_says_why(configured: Any, fake: Fake) -> 
         send(configured("emr"))
 
 
+def test_a_new_cluster_has_the_tags_that_rights_go_by(configured: Any, fake: Fake) -> None:
+    fake.states = ["COMPLETED"]
+    send(configured("emr", "submit.tags={team: fruits}"))
+    tags = {tag["Key"]: tag["Value"] for tag in fake.parameters("RunJobFlow")["Tags"]}
+    assert tags == {"application": "mirabelle", "team": "fruits", "for-use-with-amazon-emr-managed-policies": "true"}
+
+
 def test_a_step_goes_to_a_cluster_that_is_there(configured: Any, fake: Fake) -> None:
     fake.states = ["COMPLETED"]
     assert send(configured("emr", "submit.cluster=j-2AXXXXXXGAPLF")) == 0

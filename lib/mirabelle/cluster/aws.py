@@ -18,6 +18,8 @@ from mirabelle.errors import ConfigError, RunFailed
 # A step's arguments may have so many characters in all (AWS's documentation of StepConfig).
 MAX_STEP_CHARACTERS = 10_240
 APPLICATION = "mirabelle"
+# What AmazonEMRServicePolicy_v2, the policy of EMR's own role, wants of a cluster.
+MANAGED = {"for-use-with-amazon-emr-managed-policies": "true"}
 # An application's own worker for the driver, in the sizes that EMR Serverless has: 4 cores, 8 to 30 GB.
 SERVERLESS_GIB = 8
 PHASES = {
@@ -322,7 +324,7 @@ class _Emr(_Aws):
             "ServiceRole": wanted.service_role,
             # The step ends the cluster; where that fails, idleness does.
             "AutoTerminationPolicy": {"IdleTimeout": 600},
-            "Tags": [{"Key": key, "Value": value} for key, value in self._tags.items()],
+            "Tags": [{"Key": key, "Value": value} for key, value in {**self._tags, **MANAGED}.items()],
         }
         return Request(self.SERVICE, "RunJobFlow", parameters)
 
