@@ -32,6 +32,10 @@ def configured(*settings: str) -> Config:
     return load(None, [*places, *settings], {})
 
 
+def nobody(service: str) -> object:
+    raise AssertionError(f"{service} is not asked")
+
+
 def sentence(act: Callable[[], object]) -> str:
     with pytest.raises(MirabelleError) as error:
         act()
@@ -56,13 +60,13 @@ def old_python() -> str:
 def long_step() -> str:
     config = configured("submit.to=emr", "submit.role=nodes", "submit.service_role=emr", "submit.cluster=j-1")
     files = Files(*("s3://staging/" + "x" * 2100 for _ in range(5)))
-    told = sentence(lambda: aws.open_target(config.submit, aws.clients()).requests(Job("n", "t", files, size(1))))
+    told = sentence(lambda: aws.open_target(config.submit, nobody).requests(Job("n", "t", files, size(1))))
     return re.sub(r"have [\d,]+ characters", "have 11,000 characters", told)
 
 
 def default_roles() -> str:
     config = configured("submit.to=emr", "submit.role=nodes")
-    return sentence(lambda: aws.open_target(config.submit, aws.clients()).requests(Job("n", "t", PATHS, size(1))))
+    return sentence(lambda: aws.open_target(config.submit, nobody).requests(Job("n", "t", PATHS, size(1))))
 
 
 def local_files() -> str:

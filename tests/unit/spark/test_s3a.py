@@ -42,7 +42,9 @@ def test_a_hadoop_that_is_not_known_takes_the_whole_sdk() -> None:
 
 
 def test_options_become_properties_of_s3a(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    # Set first, so that it is put back whatever the session sets.
+    monkeypatch.setenv("AWS_PROFILE", "")
+    monkeypatch.delenv("AWS_PROFILE")
     options = S3Options(
         endpoint="http://127.0.0.1:9000", region="eu-west-3", anonymous=("open",), requester_pays=True, profile="plum"
     )
