@@ -27,11 +27,12 @@ from typing import Any
 import numpy as np
 import pyspark
 
+from mirabelle.cluster.sizing import REQUESTS_A_PREFIX
+from mirabelle.config.models import Extract
+from mirabelle.pipeline.extract import CHUNKS_IN_FLIGHT
 from mirabelle.spark.planning import Pace, plan_tasks
 
-GETS_A_PREFIX = 5_500  # S3's guide to performance
-CHUNKS_IN_FLIGHT = 2
-CHUNK_SECONDS, TASK_IMAGES = 120.0, 4_096  # the configuration's defaults
+DEFAULTS = Extract()
 BETWEEN_TASKS_SECONDS = 0.02  # docs/performance.md
 SPREAD = 0.1
 
@@ -54,15 +55,15 @@ class Cluster:
     prefixes: int = 10
     plan_seconds: tuple[float, float] = (0.3, 4.0)
     commit_seconds: float = 0.5
-    chunk_images: int = 200_000
+    chunk_images: int = DEFAULTS.chunk_images
 
 
 def embed_seconds(images: int, cluster: Cluster) -> float:
     """How long embedding takes, from the first chunk's plan to the last one's commit."""
     chance = np.random.default_rng(1)
-    asked = GETS_A_PREFIX * cluster.prefixes / cluster.cores if cluster.prefixes else math.inf
+    asked = REQUESTS_A_PREFIX * cluster.prefixes / cluster.cores if cluster.prefixes else math.inf
     rate = min(cluster.rate, asked)
-    pace = Pace(CHUNK_SECONDS, CHUNKS_IN_FLIGHT, cluster.cores, cluster.chunk_images, TASK_IMAGES)
+    pace = Pace(DEFAULTS.chunk_seconds, CHUNKS_IN_FLIGHT, cluster.cores, cluster.chunk_images, DEFAULTS.task_images)
     free = [0.0] * cluster.cores
     running: list[tuple[float, int]] = []
     now, left, done = 0.0, images, 0

@@ -92,7 +92,8 @@ def memory() -> str:
     return f"error: {killed_for_memory(said)}"
 
 
-def test_the_page_quotes_what_is_printed(tmp_path: Path) -> None:
+def test_the_page_quotes_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     page = " ".join((REPOSITORY / "docs" / "cluster.md").read_text().split()).replace("`", "")
     warning = prefix_warning(configured(), size(64))
     printed = {
@@ -101,6 +102,7 @@ def test_the_page_quotes_what_is_printed(tmp_path: Path) -> None:
         3: old_python(),
         4: memory(),
         5: local_files(),
+        5.5: sentence(lambda: load("conf/fruits.yaml", [], {})),
         6: lease(),
         7: long_step(),
         8: default_roles(),

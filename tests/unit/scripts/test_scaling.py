@@ -24,7 +24,7 @@ def test_no_core_is_faster_than_it_is_and_one_prefix_feeds_so_many(scaling: Modu
     ideal = images / (cluster.rate * cluster.cores)
     assert ideal < scaling.embed_seconds(images, cluster) < 1.1 * ideal
     starved = scaling.embed_seconds(images, replace(cluster, cores=1024, prefixes=1))
-    assert starved > images / scaling.GETS_A_PREFIX
+    assert starved > images / scaling.REQUESTS_A_PREFIX
 
 
 @pytest.mark.slow
