@@ -142,12 +142,13 @@ $(OTHER_SPARKS:%=.venv-spark-%/.ready): .venv-spark-%/.ready: requirements-spark
 	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# What a Spark can spoil: its tier, jobs under spark-submit, runs from bucket to bucket, a standalone cluster and YARN.
+ON_EMRS_SPARKS = tests/cluster/test_readme.py tests/s3/test_pipeline.py tests/submit/test_jobs.py tests/spark
 .PHONY: test-sparks $(OTHER_SPARKS:%=test-spark-%)
-test-sparks: $(OTHER_SPARKS:%=test-spark-%)  ## Run the Spark tests, and one spark-submit, on EMR's Sparks (test-spark-3.5, test-spark-4.0)
+test-sparks: $(OTHER_SPARKS:%=test-spark-%)  ## Run the tests that a Spark can spoil on EMR's Sparks (test-spark-3.5, test-spark-4.0)
 $(OTHER_SPARKS:%=test-spark-%): test-spark-%: .venv-spark-%/.ready $(WHEEL) java
 	export PATH=$(abspath .venv-spark-$*/bin):$$PATH PYSPARK_PYTHON=$(abspath .venv-spark-$*/bin/python); \
-	python -m pytest $(PARALLEL) tests/spark && \
-	python -m pytest -m 'not full' tests/submit/test_jobs.py::test_each_job_does_its_part
+	python -m pytest $(PARALLEL) -m 'not full' $(ON_EMRS_SPARKS)
 
 .venv-schedule/.ready: requirements-schedule.lock pyproject.toml $(READY)
 	@$(PYTHON) -m venv $(@D)

@@ -115,7 +115,11 @@ TINTS = {"amber": (150, 100, 0), "beryl": (0, 150, 100), "coral": (150, 0, 50)}
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """Three kinds of pictures, told apart by their tint: 12 a kind to learn from and 6 to be judged on."""
-    root = tmp_path / "pictures"
+    return draw_kinds(tmp_path / "pictures")
+
+
+def draw_kinds(root: Path) -> Path:
+    """The pictures of the fixture of that name, in a folder."""
     for kind, tint in TINTS.items():
         for number in range(18):
             split = "Training" if number < 12 else "Test"

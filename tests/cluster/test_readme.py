@@ -1,17 +1,21 @@
-"""The README's own lines for a cluster, copied out of it, on a real standalone cluster and with what is shipped."""
+"""The README's own lines for a cluster, copied out of it, on standalone and YARN, with what is shipped.
+
+On whichever Spark these tests run, and in whichever way: the rows are those of Mirabelle's own Spark on one machine.
+"""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cluster.disturbance import features, finish
-from cluster.programs import LOOPBACK, SPARK_HOME, wait_until
+from cluster.programs import LOOPBACK, SPARK_HOME, Program, wait_until
 from cluster.standalone import Cluster
 from cluster.yarn import MACHINE, Yarn, ended
-from conftest import SMALL, read_manifest
+from conftest import REPOSITORY, SMALL, draw_kinds, read_manifest
 from documents import command
 
 pytestmark = pytest.mark.long
@@ -27,6 +31,35 @@ def cluster(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     """Workers of the size that conf/spark-standalone.conf asks for."""
     with Cluster(tmp_path_factory.mktemp("cluster"), wheel, cores=4, memory="2g") as started:
         yield started
+
+
+def own_spark() -> dict[str, str]:
+    """The variables with which spark-submit is of Mirabelle's own environment, which is not always this one."""
+    python = REPOSITORY / ".venv" / "bin" / "python"
+    if not python.is_file():
+        return {}
+    command = [python, "-c", "import pyspark; print(pyspark.__path__[0])"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {"SPARK_HOME": told.stdout.strip(), "PYSPARK_PYTHON": str(python), "PYSPARK_DRIVER_PYTHON": str(python)}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for all tests here, as their rows are compared."""
+    return draw_kinds(tmp_path_factory.mktemp("drawn") / "pictures")
+
+
+@pytest.fixture(scope="module")
+def expected(wheel: Path, pictures: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The rows of one machine, on Mirabelle's own Spark."""
+    folder = tmp_path_factory.mktemp("alone")
+    variables = own_spark()
+    command = adapted(wheel, pictures, folder / "output", cache, "local[2]")
+    command[0] = str(Path(variables.get("SPARK_HOME", SPARK_HOME)) / "bin" / "spark-submit")
+    finish(Program(command, folder / "log", variables))
+    manifest = read_manifest(folder / "output")
+    assert manifest["cluster"]["master"] == "local[2]"
+    return features(folder / "output")
 
 
 def adapted(
@@ -49,7 +82,7 @@ def adapted(
 
 
 def test_all_tasks_run_on_the_clusters_executors(
-    cluster: Cluster, wheel: Path, pictures: Path, cache: Path, tmp_path: Path
+    cluster: Cluster, wheel: Path, pictures: Path, cache: Path, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
     output = tmp_path / "output"
     run = cluster.start("driver", adapted(wheel, pictures, output, cache, cluster.url))
@@ -59,10 +92,7 @@ def test_all_tasks_run_on_the_clusters_executors(
     ran_on = manifest["cluster"]
     assert (ran_on["master"], ran_on["executors"], ran_on["cores"]) == (cluster.url, 2, 8)
     assert f"on {cluster.url}: 2 executors, 8 tasks at once, application {ran_on['application']}" in run.text()
-    alone = tmp_path / "alone"
-    finish(cluster.start("driver", adapted(wheel, pictures, alone, cache, "local[2]")))
-    assert read_manifest(alone)["cluster"]["master"] == "local[2]"
-    assert features(output) == features(alone)
+    assert features(output) == expected
 
 
 def test_a_master_that_is_not_there_is_one_sentence_and_nothing_runs_here(
@@ -79,7 +109,7 @@ def test_a_master_that_is_not_there_is_one_sentence_and_nothing_runs_here(
 
 @pytest.mark.parametrize("mode", ["client", "cluster"])
 def test_on_yarn_all_tasks_run_on_executors(
-    yarn: Yarn, wheel: Path, pictures: Path, cache: Path, tmp_path: Path, mode: str
+    yarn: Yarn, wheel: Path, pictures: Path, cache: Path, tmp_path: Path, mode: str, expected: dict[str, bytes]
 ) -> None:
     output = tmp_path / "output"
     run = yarn.start(mode, adapted(wheel, pictures, output, cache, line=f"--deploy-mode {mode}"))
@@ -89,6 +119,4 @@ def test_on_yarn_all_tasks_run_on_executors(
     assert (ran_on["master"], ran_on["deploy_mode"]) == ("yarn", mode)
     assert (ran_on["executors"], ran_on["cores"]) == (2, 8)
     assert manifest["exit_code"] == 0
-    alone = tmp_path / "alone"
-    finish(yarn.start("local", adapted(wheel, pictures, alone, cache, "local[2]")))
-    assert features(output) == features(alone)
+    assert features(output) == expected

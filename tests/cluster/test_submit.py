@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import shlex
 import subprocess
 import sys
@@ -9,18 +11,20 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from cluster.conftest import PYTHON
+from cluster.disturbance import features, finish
 from cluster.programs import SPARK_HOME, spark_environment
-from cluster.yarn import MACHINE, Yarn, ended
+from cluster.yarn import MACHINE, SMALL_EXECUTORS, Yarn, ended
 from conftest import SMALL
 from fake_aws import Fake, serving
 from mirabelle.cluster.packing import Pack
 from mirabelle.storage import DiskStore, open_store
 from mirabelle.table.lease import hold
-from object_store import Server
+from object_store import Server, upload_folder
 
 pytestmark = pytest.mark.long
 
@@ -42,6 +46,64 @@ def test_yarns_exit_code_is_the_jobs_own(packed: Pack, yarn: Yarn, pictures: Pat
         run = yarn.start("submit", command)
         assert ended(run) == 3, run.text()
     assert "is in use by run run-1" in run.text()
+
+
+def test_the_whole_job_from_bucket_to_bucket_on_yarn(
+    packed: Pack, yarn: Yarn, server: Server, client: Any, bucket: str, pictures: Path, tmp_path: Path
+) -> None:
+    """Nodes know the store by files of AWS's, as they would by a role: no key is in the job's configuration."""
+    upload_folder(client, bucket, "pictures/", pictures)
+    known, secrets = tmp_path / "config", tmp_path / "credentials"
+    known.write_text(f"[default]\nregion = {server.region}\nendpoint_url = {server.endpoint}\n")
+    secrets.write_text(
+        f"[default]\naws_access_key_id = {server.access_key}\naws_secret_access_key = {server.secret_key}\n"
+    )
+    files = {"AWS_CONFIG_FILE": str(known), "AWS_SHARED_CREDENTIALS_FILE": str(secrets)}
+    more = [f"images.root=s3://{bucket}/pictures", f"output=s3://{bucket}/output", "submit.executor_cores=1"]
+    more += ["reduce.components=2"]
+    more += [f"{key}={value}" for key, value in {**MACHINE, **SMALL_EXECUTORS}.items()]
+    of_nodes = {**files, "AWS_EC2_METADATA_DISABLED": "true"}
+    more += [
+        f"{where}.{k}={v}" for where in ("spark.yarn.appMasterEnv", "spark.executorEnv") for k, v in of_nodes.items()
+    ]
+    command = [MIRABELLE, "submit", "--to", "yarn", *settings_for(packed, *more)]
+    run = yarn.start("submit", command, {**dict.fromkeys(server.environment, ""), **of_nodes})
+    assert ended(run) == 0, run.text() + yarn.driver_text(run)
+    keys = [one["Key"] for one in client.list_objects_v2(Bucket=bucket, Prefix="output/")["Contents"]]
+    (manifest,) = (
+        json.loads(fetched(client, bucket, key)) for key in keys if key.endswith(".json") and "/runs/" in key
+    )
+    assert (manifest["status"], manifest["cluster"]["master"]) == ("done", "yarn")
+    assert (manifest["counts"]["listed"], manifest["counts"]["embedded"]) == (54, 54)
+    for made in ("pca/{}/pca.json", "classifier/{}/classifier.json", "report/{}/index.html"):
+        assert f"output/{made.format(manifest['run_id'])}" in keys
+    reduced = rows(client, bucket, [key for key in keys if "/reduced/" in key])
+    assert len(reduced) == 54
+    output = tmp_path / "alone"
+    extract = [MIRABELLE, "extract", "--quiet", *settings_for(packed, f"images.root={pictures}", f"output={output}")]
+    finish(yarn.start("local", [*extract, "--set", "spark.master=local[2]"]))
+    found = rows(client, bucket, [key for key in keys if key.startswith("output/features/")])
+    assert {path.rpartition("/pictures/")[2]: row for path, row in found.items()} == {
+        path.rpartition("/pictures/")[2]: row for path, row in features(output).items()
+    }
+    assert server.secret_key not in run.text() + yarn.driver_text(run)
+
+
+def fetched(client: Any, bucket: str, key: str) -> bytes:
+    return client.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
+def rows(client: Any, bucket: str, keys: list[str]) -> dict[str, bytes]:
+    """Of Parquet files: features, or what became of them, by path."""
+    found = {}
+    for key in keys:
+        if key.endswith(".parquet"):
+            table = pq.read_table(io.BytesIO(fetched(client, bucket, key)))
+            column = "features" if "features" in table.column_names else "reduced"
+            for row in table.select(["path", column]).to_pylist():
+                assert row["path"] not in found
+                found[row["path"]] = np.asarray(row[column], np.float32).tobytes()
+    return found
 
 
 def as_emr_serverless_does(server: Server, folder: Path, parameters: dict[str, Any]) -> str:

@@ -9,32 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import shutil
-import subprocess
-import sys
-import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
-from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from mirabelle.cluster import aws
 from mirabelle.cluster.environment import Wanted
-from mirabelle.cluster.job import PYTHON, Files, Job, Phase, State, Target
+from mirabelle.cluster.following import ended, follow, newest, part, run_ids
+from mirabelle.cluster.job import Files, Job
 from mirabelle.cluster.packing import Pack, find_checkout, pack
 from mirabelle.cluster.sizing import measure, prefix_warning, size_job
+from mirabelle.cluster.spark_submit import find_spark_submit, properties_for_buckets, run_here, spark_submit_words
 from mirabelle.config import Config
 from mirabelle.config.stores import store_of
 from mirabelle.console import Console
-from mirabelle.errors import BarNotMet, ConfigError, MirabelleError, OutputInUse, RunFailed, UserError
+from mirabelle.errors import ConfigError
 from mirabelle.storage import absolute, is_s3
-from mirabelle.table.runlog import newest_manifests
 
 JOBS = {
     "run": "run_pipeline",
@@ -45,11 +37,9 @@ JOBS = {
     "compact": "compact_features",
 }
 POLL_SECONDS = 10.0
-# What a service may fail to answer in a row before a job is given up as lost sight of.
-MISSES = 10
+# Their stages have tables that Spark itself reads and writes.
+WITH_SPARKS_OWN_TABLES = ("run", "reduce", "train")
 HERE = ("yarn", "standalone")
-
-Submission = Callable[[], int]
 
 
 def submit(
@@ -96,11 +86,13 @@ def submit(
     script = checkout / "jobs" / f"{JOBS[command]}.py"
     name, token = f"mirabelle {command} {config.output}"[:256], token or f"mirabelle-{uuid.uuid4().hex}"
     if wanted.to in HERE:
-        words = _spark_submit(config, Job(name, token, _local_files(packed, script, config), size))
+        program = find_spark_submit()
+        given = properties_for_buckets(program, checkout / "conf", config, command in WITH_SPARKS_OWN_TABLES)
+        words = spark_submit_words(program, config, Job(name, token, _local_files(packed, script, config), size), given)
         if dry_run:
             print(json.dumps({"command": words}, indent=2))
             return 0
-        return _run_here(words)
+        return run_here(words)
     target = aws.open_target(wanted, aws.clients())
     uploads = _uploads(packed, script, config)
     job = Job(name, token, Files(*(uri for uri, _ in uploads)), size)
@@ -109,7 +101,7 @@ def submit(
         print(json.dumps({"uploads": [uri for uri, _ in uploads], "requests": requests}, indent=2))
         return 0
     _upload(config, uploads, console)
-    before = _run_ids(config)
+    before = run_ids(config)
     identity = target.start(job)
     for label, text in [*target.told(identity), ("results", config.output)]:
         console.say(f"{label + ':':<12}{text}")
@@ -117,45 +109,12 @@ def submit(
         return 0
     try:
         state = follow(target, identity, config, before, console, poll_seconds)
-    except BaseException as ended:
+    except BaseException as error:
         # Ctrl-C and the like; no fault of the job's.
-        if not isinstance(ended, Exception):
-            _part(target, identity, cancel, console)
+        if not isinstance(error, Exception):
+            part(target, identity, cancel, console)
         raise
-    return _ended(state, _newest(config, before))
-
-
-def follow(
-    target: Target, identity: str, config: Config, before: frozenset[str], console: Console, poll_seconds: float
-) -> State:
-    """Look at a job until it is over; say what changes.
-
-    Args:
-        target: where it runs.
-        identity: its own there.
-        config: its output is where the manifest will be.
-        before: runs that were there before it.
-        console: for progress.
-        poll_seconds: between looks.
-    """
-    said, misses = "", 0
-    while True:
-        try:
-            state = target.state(identity)
-            misses = 0
-        except RunFailed:
-            misses += 1
-            if misses >= MISSES:
-                raise
-            time.sleep(poll_seconds)
-            continue
-        told = f"{state.told}{_progress(_newest(config, before)) if state.phase is Phase.RUNNING else ''}"
-        if told != said and not state.is_over:
-            console.say(told)
-            said = told
-        if state.is_over:
-            return state
-        time.sleep(poll_seconds)
+    return ended(state, newest(config, before))
 
 
 def _check(config: Config, command: str) -> None:
@@ -215,6 +174,13 @@ def _configuration(config: Config) -> bytes:
     return yaml.safe_dump(plain, sort_keys=False).encode()
 
 
+def _local_files(packed: Pack, script: Path, config: Config) -> Files:
+    content = _configuration(config)
+    file = packed.wheel.parent / f"config-{hashlib.sha256(content).hexdigest()[:16]}.yaml"
+    file.write_bytes(content)
+    return Files(str(script), str(packed.zipped), str(packed.environment), str(packed.network), str(file))
+
+
 def _upload(config: Config, uploads: list[tuple[str, bytes | Path]], console: Console) -> None:
     store = store_of(config, str(config.submit.staging))
     for uri, content in uploads:
@@ -225,108 +191,3 @@ def _upload(config: Config, uploads: list[tuple[str, bytes | Path]], console: Co
         else:
             console.say(f"uploading {content.name} ({content.stat().st_size / 1e6:,.1f} MB)")
             store.upload(str(content), uri)
-
-
-def _local_files(packed: Pack, script: Path, config: Config) -> Files:
-    content = _configuration(config)
-    file = packed.wheel.parent / f"config-{hashlib.sha256(content).hexdigest()[:16]}.yaml"
-    file.write_bytes(content)
-    return Files(str(script), str(packed.zipped), str(packed.environment), str(packed.network), str(file))
-
-
-def _spark_submit(config: Config, job: Job) -> list[str]:
-    """spark-submit's words: YARN in cluster mode, standalone with the driver here."""
-    wanted = config.submit
-    program = shutil.which("spark-submit") or str(Path(sys.executable).with_name("spark-submit"))
-    if not Path(program).is_file():
-        raise ConfigError("there is no spark-submit on PATH; install Spark, or mirabelle[spark]")
-    properties = job.properties
-    files = job.files
-    if wanted.to == "yarn":
-        words = [program, "--master", "yarn", "--deploy-mode", "cluster", "--files", files.config]
-        properties |= {"spark.pyspark.python": PYTHON, "spark.yarn.maxAppAttempts": "1"}
-        arguments = ["--config", Path(files.config).name, *job.arguments[2:]]
-    else:
-        # The driver is this Python, and its network comes from the cache here.
-        words = [program, "--master", str(wanted.master)]
-        properties |= {"spark.pyspark.python": PYTHON, "spark.pyspark.driver.python": sys.executable}
-        properties["spark.archives"] = properties["spark.archives"].partition(",")[0]
-        properties["spark.cores.max"] = str(job.size.executors * job.size.cores)
-        arguments = ["--config", files.config, "--set", f"cache={config.cache}"]
-    words += ["--py-files", files.zipped, "--name", job.name]
-    del properties["spark.submit.pyFiles"]
-    for key, value in {**properties, **_spark_properties(config)}.items():
-        words += ["--conf", f"{key}={value}"]
-    return [*words, files.script, *arguments]
-
-
-def _spark_properties(config: Config) -> dict[str, str]:
-    """What the configuration itself says of Spark goes before the sizes reckoned here."""
-    told = {key: str(value) for key, value in config.spark.items() if key != "spark.master"}
-    return {key: value.lower() if value in ("True", "False") else value for key, value in told.items()}
-
-
-def _run_here(words: list[str]) -> int:
-    """spark-submit, whose output is shown as it comes; the job's own exit code, which cluster mode hides in a line."""
-    code = None
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as run:
-        assert run.stdout is not None
-        for line in run.stdout:
-            sys.stderr.write(line)
-            if found := re.search(r"exit code (\d+): ", line):
-                code = int(found[1])
-    return code if run.returncode and code is not None else run.returncode
-
-
-def _run_ids(config: Config) -> frozenset[str]:
-    output = absolute(config.output)
-    store = store_of(config, output)
-    folder = f"{output.rstrip('/')}/runs"
-    found = store.walk(folder) if store.exists(folder) else iter(())
-    return frozenset(os.path.basename(entry.path).removesuffix(".json") for entry in found)
-
-
-def _newest(config: Config, before: frozenset[str]) -> dict[str, Any] | None:
-    """The manifest of the run that began since, if it has begun."""
-    output = absolute(config.output)
-    # How far it is may be asked again; the job goes on meanwhile.
-    with suppress(MirabelleError):
-        store = store_of(config, output)
-        newer = takewhile(lambda m: m["run_id"] not in before, newest_manifests(store, output))
-        return next(newer, None)
-    return None
-
-
-def _progress(manifest: dict[str, Any] | None) -> str:
-    if manifest is None:
-        return ""
-    done = manifest.get("progress")
-    if not done:
-        return f", run {manifest['run_id']} has begun"
-    embedded, rejected = done["embedded"], done["rejected"]
-    return f", {embedded + rejected:,} of {done['to_do']:,} pictures ({rejected:,} rejected)"
-
-
-def _part(target: Target, identity: str, cancel: bool, console: Console) -> None:
-    if cancel:
-        target.cancel(identity)
-        console.say(f"{identity} is being cancelled")
-    else:
-        console.say(f"{identity} goes on; --cancel would have ended it with this command")
-
-
-def _ended(state: State, manifest: dict[str, Any] | None) -> int:
-    """The exit code of what the job said of itself, else of what the cluster said."""
-    if state.phase is Phase.DONE:
-        return 0
-    known = manifest or {}
-    told = str(known.get("error") or state.told)
-    code = known.get("exit_code")
-    if code is None and (found := re.search(r"(?:ExitCode: |exit code )(\d+)", state.told)):
-        code = int(found[1])
-    if state.phase is Phase.CANCELLED:
-        raise RunFailed(f"the job was cancelled ({state.told}); what it had committed is kept")
-    if bars := known.get("failed_bars"):
-        raise BarNotMet("; ".join(bars))
-    kinds: dict[int | None, type[MirabelleError]] = {2: UserError, 3: OutputInUse}
-    raise kinds.get(code, RunFailed)(told.removeprefix("error: "))
