@@ -56,7 +56,9 @@ def expected(wheel: Path, pictures: Path, cache: Path, tmp_path_factory: pytest.
     variables = own_spark()
     command = adapted(wheel, pictures, folder / "output", cache, "local[2]")
     command[0] = str(Path(variables.get("SPARK_HOME", SPARK_HOME)) / "bin" / "spark-submit")
-    finish(Program(command, folder / "log", variables))
+    run = Program(command, folder / "log", variables)
+    finish(run)
+    run.end()
     manifest = read_manifest(folder / "output")
     assert manifest["cluster"]["master"] == "local[2]"
     return features(folder / "output")

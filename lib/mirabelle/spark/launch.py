@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # What stands above or beside the reason.
+# How Spark answers once it has given a cluster up.
+STOPPED = "on a stopped SparkContext"
 NOT_A_REASON = re.compile(
     r"Picked up |Error occurred during initialization|Error: Could not create the Java|Error: A \w+ \w+ has occurred"
     r"|Error: LinkageError occurred|.*ExceptionInInitializerError$|.*spark-class: line |.*VM warning: |WARNING: |at "
@@ -144,7 +146,7 @@ def explain(said: str, master: str = "") -> str:
         said: by either.
         master: which Spark was to ask for executors, if it came so far.
     """
-    if "on a stopped SparkContext" in said or "masters are unresponsive" in said:
+    if STOPPED in said or "masters are unresponsive" in said:
         # Spark stops itself where it gives a cluster up, and says why in its log alone.
         return f"Spark does not start: nothing answers at {master}; check spark.master, or what --master names"
     reason = _first_error(said)

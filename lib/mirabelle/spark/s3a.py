@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Spark would copy to each executor. By the Hadoop that each fits (hadoop-project's pom, aws-java-sdk-v2.version).
 SDK_OF_HADOOP = {"3.4.0": "2.23.19", "3.4.1": "2.24.6", "3.4.2": "2.29.52", "3.5.0": "2.35.4"}
 SDK_PARTS = ("s3", "s3-transfer-manager", "sts", "sso", "ssooidc")
+# The committers are the same in all of a line, and not each version of them can be had everywhere.
+HADOOP_CLOUD_OF_SPARK = {"3.5.6": "3.5.7"}
 # What spark-hadoop-cloud brings for other clouds, and what Spark has already.
 EXCLUDES = (
     "com.fasterxml.jackson.core:jackson-annotations",
@@ -67,7 +69,7 @@ def packages(spark_version: str, hadoop_version: str) -> dict[str, str]:
     scala = "2.12" if spark_version.startswith("3.") else "2.13"
     wanted = [
         f"org.apache.hadoop:hadoop-aws:{hadoop_version}",
-        f"org.apache.spark:spark-hadoop-cloud_{scala}:{spark_version}",
+        f"org.apache.spark:spark-hadoop-cloud_{scala}:{HADOOP_CLOUD_OF_SPARK.get(spark_version, spark_version)}",
     ]
     sdk = SDK_OF_HADOOP.get(hadoop_version)
     wanted += [f"software.amazon.awssdk:{part}:{sdk}" for part in SDK_PARTS] if sdk else []

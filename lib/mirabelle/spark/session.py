@@ -22,7 +22,7 @@ from mirabelle.errors import PreflightError
 from mirabelle.network.home import ensure_home
 from mirabelle.spark.cluster import await_executor
 from mirabelle.spark.jvm import check_java, check_java_version, java_options, user_name
-from mirabelle.spark.launch import explain, launch, spark_defaults
+from mirabelle.spark.launch import STOPPED, explain, launch, spark_defaults
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -110,10 +110,16 @@ def open_session(
         spark.sparkContext.setLogLevel("ERROR")
     with tempfile.TemporaryDirectory(prefix="mirabelle-") as folder:
         try:
-            if submitted:
-                check_java_version(_property(spark, "java.specification.version"), _property(spark, "java.home"))
-            _send_wheels(spark, folder)
-            await_executor(spark, wait_seconds)
+            try:
+                if submitted:
+                    check_java_version(_property(spark, "java.specification.version"), _property(spark, "java.home"))
+                _send_wheels(spark, folder)
+                await_executor(spark, wait_seconds)
+            except Exception as error:
+                # A cluster may be given up by Spark this late, too.
+                if STOPPED not in str(error):
+                    raise
+                raise PreflightError(explain(str(error), conf.get("spark.master", ""))) from error
             yield spark
             # Only now that no task runs any more, which would have nobody to tell what it counted.
             _stop_accumulators(spark)
