@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirabelle import __version__
-from mirabelle.errors import BarNotMet, MirabelleError
+from mirabelle.errors import BarNotMet, MirabelleError, PreflightError
 from mirabelle.signals import Interrupted, outlive_readers, raised_as_interrupted
 
 if TYPE_CHECKING:
@@ -116,6 +116,54 @@ def compact(
         foretell(loaded, Console(), embedding)
         return
     _print_summary(carry_out(loaded, _console(quiet), grace, embedding, break_lease))
+
+
+@app.command()
+def crawl(
+    config: ConfigFile = None,
+    set_: Settings = None,
+    full: Annotated[bool, typer.Option("--full", help="Read all lists to their end, past known photographs.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read a few pages and show where each field was found.")
+    ] = False,
+    reparse: Annotated[bool, typer.Option("--reparse", help="Read the archived pages again; ask for nothing.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Look on the site's new pages for what is known of its photographs.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="What a site's description may say, and which there are.")
+    ] = False,
+    break_lease: BreakLease = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch a site's photographs and what it says of them, by its description, into one table with the pictures.
+
+    It keeps the site's rules, takes only what is new, goes on after any interruption, and notices when the site has
+    changed: then it keeps what it has and exits with 1.
+    """
+    if sum((check, reparse, repair, explain)) > 1:
+        raise typer.BadParameter("one of --check, --reparse, --repair and --explain at a time")
+    try:
+        from mirabelle.crawl import verbs
+    except ImportError as error:
+        raise PreflightError(f"crawling needs {error.name}, which is not here; install mirabelle[crawl]") from error
+    if explain:
+        typer.echo(verbs.explain())
+        return
+    loaded = _load(config, set_, "images.root=.")
+    console = _console(quiet)
+    if check:
+        typer.echo(verbs.check(loaded, console))
+    elif reparse:
+        _print_summary(verbs.reparse(loaded, console, break_lease))
+    elif repair:
+        typer.echo(verbs.repair(loaded, console))
+    else:
+        try:
+            _print_summary(verbs.crawl(loaded, console, full, break_lease))
+        except BarNotMet as failed:
+            _print_summary(failed.summary)
+            raise
 
 
 @app.command()

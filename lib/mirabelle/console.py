@@ -44,6 +44,27 @@ class Console:
             yield self._lines(total, count)
 
     @contextmanager
+    def counting(self, line: Callable[[], str]) -> Iterator[Callable[[], None]]:
+        """Show how far something without a known end has come; call what is yielded every so often."""
+        started = last = time.monotonic()
+
+        def text() -> str:
+            return f"  {line()} ({time.monotonic() - started:,.0f} s)"
+
+        if self._rich.is_terminal:
+            with self._rich.status(text()) as status:
+                yield lambda: status.update(Text(text()))
+            return
+
+        def refresh() -> None:
+            nonlocal last
+            if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+                last = time.monotonic()
+                self.say(text())
+
+        yield refresh
+
+    @contextmanager
     def _bar(self, total: int, count: Count) -> Iterator[Callable[[], None]]:
         columns = (
             TextColumn("embedding"),

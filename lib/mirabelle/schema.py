@@ -78,6 +78,39 @@ OUTCOME_DDL: Final = (
 )
 
 
+# A crawl's photographs: what a site's description finds, then what is found out of each picture itself.
+PHOTO_FIELDS: Final = (
+    *("page_url", "image_url", "constructor", "model_type", "airline", "registration"),
+    *("photographer", "taken", "licence", "licence_url"),
+)
+PHOTO_FACTS: Final = (*(WIDTH_PX, HEIGHT_PX, SIZE_BYTES, ETAG, "sha256", "fetched_at", "site", "layout"),)
+
+
+def photos_schema(extra: Sequence[str] = ()) -> pa.Schema:
+    """Arrow schema of a crawl's photographs; ``extra`` are fields that the description has beside the usual ones."""
+    import pyarrow as pa
+
+    types = {
+        WIDTH_PX: pa.int32(),
+        HEIGHT_PX: pa.int32(),
+        SIZE_BYTES: pa.int64(),
+        "fetched_at": pa.timestamp("us", tz="UTC"),
+    }
+    found = [pa.field(name, pa.string()) for name in PHOTO_FIELDS]
+    facts = [pa.field(name, types.get(name, pa.string())) for name in PHOTO_FACTS]
+    more = [pa.field(name, pa.string()) for name in extra if name not in PHOTO_FIELDS]
+    return pa.schema([pa.field(PATH, pa.string(), nullable=False), *found, *facts, *more])
+
+
+def failures_schema() -> pa.Schema:
+    """Arrow schema of what a crawl did not get: a page or a picture, at which stage, and why."""
+    import pyarrow as pa
+
+    columns = ("url", "kind", STAGE, CODE, DETAIL, "page_url")
+    moment = pa.field("failed_at", pa.timestamp("us", "UTC"))
+    return pa.schema([*(pa.field(name, pa.string()) for name in columns), moment])
+
+
 def listing_schema(extra_labels: Sequence[str] = ()) -> pa.Schema:
     """Arrow schema of a listing: one row an image; all but path and etag may be null, where nothing tells them."""
     import pyarrow as pa

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from mirabelle.config.crawling import Crawl
 from mirabelle.config.section import Section, is_section
 from mirabelle.config.submission import Submit
 
@@ -237,6 +238,7 @@ class Config(Section):
     report: Report = Report()
     s3: S3 = S3()
     submit: Submit = Submit()
+    crawl: Crawl = Crawl()
     output: str = Field(min_length=1, description="Folder for everything a run makes, or s3://bucket/prefix.")
     cache: str = Field("~/.cache/mirabelle", description="Folder on the driver for weights and converted networks.")
     spark: dict[str, str | int | float | bool] = Field(

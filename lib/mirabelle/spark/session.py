@@ -110,22 +110,26 @@ def open_session(
         spark.sparkContext.setLogLevel("ERROR")
     with tempfile.TemporaryDirectory(prefix="mirabelle-") as folder:
         try:
-            try:
-                if submitted:
-                    check_java_version(_property(spark, "java.specification.version"), _property(spark, "java.home"))
-                _send_wheels(spark, folder)
-                await_executor(spark, wait_seconds)
-            except Exception as error:
-                # A cluster may be given up by Spark this late, too.
-                if STOPPED not in str(error):
-                    raise
-                raise PreflightError(explain(str(error), conf.get("spark.master", ""))) from error
+            _prepare(spark, folder, submitted, wait_seconds)
             yield spark
             # Only now that no task runs any more, which would have nobody to tell what it counted.
             _stop_accumulators(spark)
         finally:
             with _speechless_if_interrupted():
                 _stop(spark, () if submitted else wanted)
+
+
+def _prepare(spark: SparkSession, folder: str, submitted: bool, wait_seconds: float) -> None:
+    try:
+        if submitted:
+            check_java_version(_property(spark, "java.specification.version"), _property(spark, "java.home"))
+        _send_wheels(spark, folder)
+        await_executor(spark, wait_seconds)
+    except Exception as error:
+        # A cluster may be given up by Spark this late, too.
+        if STOPPED not in str(error):
+            raise
+        raise PreflightError(explain(str(error), str(spark.sparkContext.master))) from error
 
 
 def _make_context(conf: Any) -> None:
