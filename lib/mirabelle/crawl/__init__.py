@@ -8,6 +8,7 @@ Inside: ``description`` is what is known of a site, as data, ``templates`` its s
 it came, ``finding`` the ways to a value, ``cleaning`` what is done to it, ``reading`` a page by a description.
 ``addresses`` and ``robots`` say what may be asked for, ``gate`` sees to it. ``journal`` keeps what is done, so that a
 killed crawl goes on, ``progress`` knows what is left, ``tables`` is what comes of it, ``health`` notices that a site
-has changed. ``spider`` fetches, ``web`` runs it, ``crawling`` wires all of it; ``archive`` reads pages that were kept, and
-``checking``, ``reparsing`` and ``repairing`` (which ``mining`` does the looking for) are the verb's other forms.
+has changed. ``spider`` fetches, ``web`` runs it, ``crawling`` wires all of it; ``archive`` reads pages that were kept,
+``asking`` a few new ones, and ``checking``, ``reparsing`` and ``repairing``, with ``mining``, are the verb's other
+forms.
 """

@@ -40,7 +40,7 @@ class Step(Section):
             if given not in WORDS:
                 raise ValueError(f"no step {given!r}: there are {', '.join(WORDS)}, regex, replace, map, only, date")
             return {"word": given}
-        if isinstance(given, dict) and len(given) != 1:
+        if isinstance(given, dict) and sum(value is not None for value in given.values()) != 1:
             raise ValueError("one key a step")
         return given
 

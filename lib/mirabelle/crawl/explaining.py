@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel
-
 from mirabelle.crawl.cleaning import Step
 from mirabelle.crawl.crawling import description_folders
 from mirabelle.crawl.description import Described, Expectation, Follow, Site
@@ -58,7 +56,7 @@ def explain() -> str:
     return "\n".join(lines)
 
 
-def _fields(model: type[BaseModel]) -> Iterator[str]:
+def _fields(model: Any) -> Iterator[str]:
     for name, field in model.model_fields.items():
         told: Any = field.description
         if told:

@@ -43,6 +43,7 @@ class Proposal:
         right, wrong: of the parts, where it finds the known value and where another.
         of: how many have a known value.
         exact: where it is the same to the letter.
+        amiss: share of the photographs without a known value for which it finds one.
     """
 
     cost: int
@@ -51,6 +52,7 @@ class Proposal:
     wrong: int = field(compare=False)
     of: int = field(compare=False)
     exact: int = field(compare=False)
+    amiss: float = field(default=0.0, compare=False)
 
     @property
     def precision(self) -> float:
@@ -77,17 +79,20 @@ def propose(known: Sequence[Known], name: str, is_right: Callable[[str, Known], 
         is_right: whether a found value is that of a photograph; by default whether it is its known one.
     """
     told = [one for one in known if one.row.get(name)]
-    found: Counter[tuple[int, Way]] = Counter()
+    found: Counter[tuple[int, str]] = Counter()
     for one in told[:SEARCHED]:
-        found.update(set(_places(one, _fit(one, name, is_right), str(one.row[name]))))
+        places = _places(one, _fit(one, name, is_right), str(one.row[name]))
+        found.update({(cost, way.model_dump_json()) for cost, way in places})
     # Of those that turned up often, the cheapest first.
     least = max(1, min(len(told), SEARCHED) // 5)
-    often = sorted((c for c, n in found.items() if n >= least), key=lambda c: (c[0], len(c[1].expression), str(c[1])))
-    tried = [_try(way, cost, told, name, is_right) for cost, way in often[:CANDIDATES]]
+    often = sorted((c for c, n in found.items() if n >= least), key=lambda c: (c[0], len(c[1]), c[1]))
+    ways = [(cost, Way.model_validate_json(text)) for cost, text in often[:CANDIDATES]]
+    without = [one for one in known if not one.row.get(name)]
+    tried = [_try(way, cost, told, without, name, is_right) for cost, way in ways]
     good = [one for one in tried if one.precision >= 0.9 and one.right]
-    return sorted(
-        good, key=lambda one: (-round(one.recall * one.precision, 2), -round(one.exact / one.of, 1), one.cost)
-    )
+    # What finds a value where there is none finds another field's.
+    order = {id(p): (-round(p.recall * p.precision, 2), -round(p.exact / p.of, 1), round(p.amiss, 1)) for p in good}
+    return sorted(good, key=lambda one: (order[id(one)], one.cost))
 
 
 def _fit(one: Known, name: str, is_right: Callable[[str, Known], bool] | None) -> Callable[[str], bool]:
@@ -96,19 +101,24 @@ def _fit(one: Known, name: str, is_right: Callable[[str, Known], bool] | None) -
 
 
 def _try(
-    way: Way, cost: int, told: Sequence[Known], name: str, is_right: Callable[[str, Known], bool] | None
+    way: Way,
+    cost: int,
+    told: Sequence[Known],
+    without: Sequence[Known],
+    name: str,
+    is_right: Callable[[str, Known], bool] | None,
 ) -> Proposal:
     right = wrong = exact = 0
     described = Described(ways=(way,))
     tried = told[:TRIED]
     for one in tried:
         value = value_by(one.part, way, described)
-        if value is None:
-            continue
-        good = _fit(one, name, is_right)(value)
-        right, wrong = right + good, wrong + (not good)
-        exact += value == one.row[name]
-    return Proposal(cost, way, right, wrong, len(tried), exact)
+        if value is not None:
+            good = _fit(one, name, is_right)(value)
+            right, wrong = right + good, wrong + (not good)
+            exact += value == one.row[name]
+    amiss = sum(value_by(one.part, way, described) is not None for one in without[:TRIED])
+    return Proposal(cost, way, right, wrong, len(tried), exact, amiss / max(1, len(without[:TRIED])))
 
 
 def _places(one: Known, fits: Callable[[str], bool], value: str) -> Iterator[tuple[int, Way]]:

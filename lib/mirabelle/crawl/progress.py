@@ -14,6 +14,9 @@ from typing import Any
 
 from mirabelle.crawl.templates import Address
 
+# List pages that may yet turn out not to have been what they seemed.
+REMEMBERED = 100
+
 
 @dataclass
 class Sequence:
@@ -47,6 +50,7 @@ class Progress:
     pages: int = 0
     stored: int = 0
     failed: int = 0
+    _read: deque[tuple[Sequence, Address]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _seen: set[bytes] = field(default_factory=set)
     _listed: set[bytes] = field(default_factory=set)
 
@@ -89,6 +93,7 @@ class Progress:
         told: dict[str, str] = {}
         if sequence.waiting and sequence.waiting[0].url == event["asked"]:
             told = sequence.waiting.popleft().told
+        self._read.append((sequence, Address(event["asked"], told)))
         keys = [*(photo["key"] for photo in event["photos"]), *event["links"]]
         new = [key for key in keys if self.is_new(key)]
         all_known = bool(keys) and not self.full and all(mark(key) in self.known for key in keys)
@@ -107,6 +112,19 @@ class Progress:
             onward = [url for url in event["next"] if mark(url) not in self._listed]
             if sequence.depth < self.max_depth:
                 sequence.waiting.extendleft(Address(url, told) for url in reversed(onward))
+
+    def _suspect(self, event: dict[str, Any]) -> None:
+        """The last list pages were not as described: they, and what was missed on them, are still to be read."""
+        for _ in range(min(event["lists"], len(self._read))):
+            sequence, address = self._read.pop()
+            self._listed.discard(mark(address.url))
+            sequence.waiting.appendleft(address)
+        for key, url in event["missed"].items():
+            self._seen.discard(mark(key))
+            self.failed -= 1
+            if url:
+                self.links[key] = url
+                self._seen.add(mark(key))
 
     def _photo(self, event: dict[str, Any]) -> None:
         self.pages += 1

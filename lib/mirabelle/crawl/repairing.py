@@ -30,6 +30,10 @@ from mirabelle.storage import join
 # Photographs' own pages that are asked for, where lists only lead to them.
 OWN_PAGES = 40
 MAX_PAGES = 200
+# Known photographs on archived pages, so that none is asked for.
+ENOUGH = 20
+# Fewer than this prove little.
+FEW = 5
 # An address that happens to have a known number in it says nothing if that is short.
 LEAST_TOKEN = 4
 TOKEN = re.compile(r"[0-9A-Za-z]+")
@@ -75,7 +79,9 @@ def repair(config: Config, console: Console) -> str:
         raise OutputError(f"{site.folder} has no photographs of an earlier crawl, so nothing is known to look for")
     by_token = {token: row for row in rows for token in _tokens_of(row)}
     ask = asker(site, config)
-    pages = _newest_pages(site, by_token) or _asked(ask, site, config.crawl.canary_pages, console)
+    pages = _newest_pages(site, by_token)
+    if len({id(row) for page in pages for row in _rows_in(page.tree.root, by_token)}) < ENOUGH:
+        pages += _asked(ask, site, config.crawl.canary_pages, console)
     found = look(pages, by_token, ask, console)
     file = find_description(config.crawl.site, description_folders())
     target = file.with_name(f"{file.stem.removesuffix('.repaired')}.repaired.yaml")
@@ -323,7 +329,9 @@ def rewritten(description: Description, found: Repaired) -> dict[str, Any]:
     for name, proposals in found.fields.items():
         if not proposals:
             continue
-        chosen = [proposals[0], *(one for one in proposals[1:] if one.recall > 0.5 and one.precision >= 0.98)][:3]
+        # A fallback speaks only where the first is silent, so it must be silent where there is nothing.
+        surer = (one for one in proposals[1:] if one.precision >= 0.98 and one.amiss < 0.2)
+        chosen = [proposals[0], *(one for one in surer if one.recall > 0.5 and one.exact >= 0.9 * one.right)][:3]
         required = {"required": True} if name == "image_url" else {}
         plain["fields"][name] = {**required, "ways": [_way(one.way) for one in chosen]}
     if found.id_way and "id" in plain["fields"]:
@@ -364,7 +372,8 @@ def _step(step: Any) -> Any:
 
 
 def _told(found: Repaired) -> str:
-    lines = [f"{found.photographs} known photographs on {found.pages} pages"]
+    few = "; so few prove little" if found.photographs < FEW else ""
+    lines = [f"{found.photographs} known photographs on {found.pages} pages{few}"]
     if found.photos:
         lines.append(f"a photograph is {', '.join(map(str, found.photos))}")
     if found.links:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -31,6 +31,7 @@ from mirabelle.errors import DecodeError
 # Photographs that wait before the next list page is asked for: lists are quicker read than pictures fetched.
 ENOUGH_PENDING = 64
 BUSY_SECONDS = 5.0
+MISSED = 1_000
 MAX_DETAIL = 300
 
 
@@ -95,6 +96,9 @@ class PhotoSpider(scrapy.Spider):
         self.counts = Counts(failures=Counter())
         self._list_in_flight = False
         self._failed_in_a_row = 0
+        self._lists_read = 0
+        # When, by list pages read: photographs that lacked a required field, and their own pages where they have one.
+        self._missed: deque[tuple[int, str, str]] = deque(maxlen=MISSED)
         self._waiting: dict[bytes, list[str]] = {}
 
     async def start(self) -> AsyncIterator[Request]:
@@ -128,6 +132,7 @@ class PhotoSpider(scrapy.Spider):
             self._list_failed(meta["sequence"], response.url, "fetch", *problem)
         else:
             self._failed_in_a_row = 0
+            self._lists_read += 1
             listed = read_list(page, self.description)
             self.health.page(len(listed.photos) + len(listed.links))
             missing = {found.key: found.missing(self.description) for found in listed.photos}
@@ -288,6 +293,7 @@ class PhotoSpider(scrapy.Spider):
     def _missing(self, found: Found, names: list[str], page_url: str) -> None:
         odd = [name for name in names if name in found.odd]
         detail = f"no {', '.join(names)}" + (f"; {', '.join(odd)} does not look as expected" if odd else "")
+        self._missed.append((self._lists_read, found.key, page_url if self.description.has_own_pages else ""))
         self._fail(found.key, found.values.get("image_url") or page_url, "page", "parse", "missing_field", detail)
 
     def _fail_all(self, keys: list[str], url: str, stage: str, code: str, detail: str) -> None:
@@ -314,6 +320,9 @@ class PhotoSpider(scrapy.Spider):
     def _check(self) -> None:
         self.counts.complaint = self.health.complaint()
         if self.counts.complaint:
+            since = self._lists_read - self.bounds.canary_pages
+            missed = {key: url for when, key, url in self._missed if when > since}
+            self._note("suspect", lists=self.bounds.canary_pages, missed=missed)
             raise CloseSpider("changed")
 
     def _note(self, event: str, **facts: Any) -> None:

@@ -64,11 +64,12 @@ def write_tables(store: Store, folder: str, description: Description, events: Ca
     extra = [*description.fields, *_columns(store, join(folder, PHOTOS))]
     schema = photos_schema([name for name in dict.fromkeys(extra) if name not in photos_schema().names])
     total = _write(store, join(folder, PHOTOS), schema, rows)
-    failed = {
-        event["key"] or event["url"]: event
-        for event in events()
-        if event["event"] == "failure" and mark(event["key"]) not in new
-    }
+    failed: dict[str, Event] = {}
+    for event in events():
+        if event["event"] == "failure" and mark(event["key"]) not in new:
+            failed[event["key"] or event["url"]] = event
+        for key in event["missed"] if event["event"] == "suspect" else ():
+            failed.pop(key, None)
     listed = {event["asked"] for event in events() if event["event"] == "page"}
     again = {*(event["url"] for event in failed.values()), *listed, *_addresses(events())}
     kept = (row for row in rows_of(store, join(folder, FAILURES)) if row["url"] not in again)
