@@ -198,13 +198,16 @@ class Site:
     def _own_page(self, to: BaseHTTPRequestHandler, path: str) -> None:
         from crawl.layouts import PAGES
 
-        number = int(path.split("/")[2].partition("-")[0]) - 100_000
-        layout = self.layout_of(number // self.per_page + 1)
-        body = document(PAGES[layout](self.planes[number]), None)
+        plane = self._plane(path.split("/")[2].partition("-")[0])
+        layout = self.layout_of(self.planes.index(plane) // self.per_page + 1)
+        body = document(PAGES[layout](plane), None)
         send(to, 200, body.encode(), "text/html; charset=utf-8")
 
+    def _plane(self, identity: str) -> Plane:
+        return next(plane for plane in self.planes if plane.id == identity)
+
     def _image(self, to: BaseHTTPRequestHandler, path: str) -> None:
-        plane = self.planes[int(path.rpartition("/")[2].partition(".")[0]) - 100_000]
+        plane = self._plane(path.rpartition("/")[2].partition(".")[0])
         content = self.pictures[plane.number % len(self.pictures)]
         if plane.fault == "cut":
             return send(to, 200, content[: len(content) // 2], "image/jpeg")

@@ -20,7 +20,7 @@ from mirabelle.crawl.progress import Progress, sequences
 from mirabelle.crawl.reading import Found
 from mirabelle.crawl.robots import Robots, fetcher, user_agent
 from mirabelle.crawl.spider import Bounds, PhotoSpider, Rules
-from mirabelle.crawl.tables import known_keys, write_tables
+from mirabelle.crawl.tables import known_images, known_keys, write_tables
 from mirabelle.crawl.templates import expand
 from mirabelle.crawl.web import fetch_all
 from mirabelle.errors import BarNotMet, MirabelleError, RunFailed, UserError
@@ -139,6 +139,8 @@ def _carry_out(site: Site, config: Config, console: Console, runlog: RunLog, ful
         console.say(f"going on with the crawl that run {begun['run']} began")
     known = known_keys(site.store, site.folder, site.description, begun["at"] if begun else None)
     progress = Progress(sequences(map(expand, site.start)), known, wanted.max_depth, full)
+    if full:
+        progress.images = known_images(site.store, site.folder)
     health = Health(site.description, wanted.canary_pages, _last_good(site, runlog) if wanted.compare else None)
     for event in journal.events() if begun else ():
         progress.apply(event)

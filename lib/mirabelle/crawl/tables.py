@@ -49,6 +49,19 @@ def known_keys(store: Store, folder: str, description: Description, before: str 
     return {mark(key_of_row(row, description)) for row in rows if moment is None or row["fetched_at"] < moment}
 
 
+def known_images(store: Store, folder: str) -> dict[bytes, dict[str, Any]]:
+    """What earlier crawls have of pictures, by the mark of their address, as ``Progress.images`` has it."""
+    facts = ("sha256", "size_bytes", "width_px", "height_px", "etag")
+    return {
+        mark(row["image_url"]): {
+            **{name: row[name] for name in facts},
+            "name": row[PATH].removeprefix(f"{folder}/"),
+            "at": row["fetched_at"].isoformat(),
+        }
+        for row in rows_of(store, join(folder, PHOTOS))
+    }
+
+
 def write_tables(store: Store, folder: str, description: Description, events: Callable[[], Iterable[Event]]) -> int:
     """Bring both tables up to date with a crawl's events; how many photographs there are.
 

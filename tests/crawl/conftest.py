@@ -1,0 +1,114 @@
+"""Crawls as a user types them, each in a process of its own, of a site on loopback."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from conftest import REPOSITORY, SHARED
+from crawl.site import Site
+
+COMMAND = str(Path(sys.executable).with_name("mirabelle"))
+CONTACT = "crawl.contact=spotter@example.org"
+
+
+def drawn_jpeg(number: int) -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 255, (30, 40, 3)).astype(np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "JPEG")
+    return content.getvalue()
+
+
+@pytest.fixture(scope="session")
+def drawn() -> list[bytes]:
+    """Pictures that nobody owns."""
+    return [drawn_jpeg(number) for number in range(600)]
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[bytes]:
+    """Photographs of aeroplanes, each another."""
+    folder = SHARED / "data" / "planes" / "photos"
+    if not folder.is_dir():
+        pytest.skip("the real pictures (shared/data/planes) are not on this machine")
+    return list({path.read_bytes(): None for path in sorted(folder.iterdir())})
+
+
+@dataclass
+class Ended:
+    """A crawl that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+    peak_mib: float
+
+
+@dataclass
+class Place:
+    """An output, and a folder of descriptions that may be changed."""
+
+    folder: Path
+    settings: list[str] = field(default_factory=list)
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    @property
+    def crawled(self) -> Path:
+        return self.output / "crawl" / "planespotters"
+
+    @property
+    def photos(self) -> pd.DataFrame:
+        return pd.read_parquet(self.crawled / "photos.parquet")
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        return pd.read_parquet(self.crawled / "failures.parquet")
+
+    def describe(self, name: str, text: str | None = None) -> Path:
+        """A description of this place's own: the shipped one of that name, or another text."""
+        file = self.folder / "sites" / f"{name}.yaml"
+        file.parent.mkdir(exist_ok=True)
+        if text is None:
+            shutil.copy(REPOSITORY / "conf" / "sites" / file.name, file)
+        else:
+            file.write_text(text, encoding="utf-8")
+        return file
+
+    def command(self, site: Site, description: Path | str, *more: str) -> list[str]:
+        settings = [CONTACT, "crawl.permission=a test of ours", f"output={self.output}", f"crawl.site={description}"]
+        settings += [f"crawl.start=['{site.url}/photos?page={{page:1..{site.pages}}}']", *self.settings]
+        options = [word for word in more if word.startswith("--")]
+        settings += [word for word in more if not word.startswith("--")]
+        return [COMMAND, "crawl", *options, *(word for one in settings for word in ("--set", one))]
+
+    def run(self, site: Site, description: Path | str, *more: str) -> Ended:
+        """To its end; ``more`` are options and settings."""
+        began = time.monotonic()
+        logs = self.folder / "stdout", self.folder / "stderr"
+        with logs[0].open("wb") as out, logs[1].open("wb") as err:
+            process = subprocess.Popen(self.command(site, description, *more), stdout=out, stderr=err, cwd=self.folder)
+            _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        stdout, stderr = (log.read_text() for log in logs)
+        assert "Traceback" not in stderr, stderr
+        return Ended(process.returncode, stdout, stderr, time.monotonic() - began, usage.ru_maxrss / 1024)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path, ["crawl.delay_seconds=0", "crawl.retry_seconds=0.02"])
