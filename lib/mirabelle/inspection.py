@@ -57,6 +57,9 @@ def show_output(target: str, s3: S3Options = AS_AWS_SAYS) -> str:
             (_run_row(m) for m in manifests),
         )
     ]
+    if crawls := [manifest for manifest in manifests if manifest["command"] == "crawl"]:
+        columns = ("run", "site", "layout", "status", "pages", "photos", "new", "failures", "requests")
+        parts.append(_table("Crawls", columns, (_crawl_row(m) for m in crawls)))
     by_fingerprint = {m["fingerprint"]: m["embedding"] for m in manifests if m.get("embedding")}
     parts += [
         _show_table(store, FeatureTable(store, output, Embedding.from_json(facts))) for facts in by_fingerprint.values()
@@ -227,6 +230,13 @@ def _since(later: Sequence[str]) -> str:
 
 def _few(values: Sequence[float]) -> str:
     return "[" + ", ".join(f"{v:.4g}" for v in values[:VALUES_SHOWN]) + f", ... {len(values)} in all]"
+
+
+def _crawl_row(manifest: dict[str, Any]) -> tuple[str, ...]:
+    counts = manifest.get("counts", {})
+    told = [str(manifest.get(name, "")) for name in ("run_id", "site", "layout", "status")]
+    numbers = (counts.get(name) for name in ("pages", "photos", "new", "failures", "requests"))
+    return *told, *("" if number is None else f"{number:,}" for number in numbers)
 
 
 def _run_row(manifest: dict[str, Any]) -> tuple[object, ...]:

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import coverage
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,6 +44,14 @@ def photographs() -> list[bytes]:
     if not folder.is_dir():
         pytest.skip("the real pictures (shared/data/planes) are not on this machine")
     return list({path.read_bytes(): None for path in sorted(folder.iterdir())})
+
+
+def measured() -> list[str]:
+    """The command; where coverage is measured, so that it is of what the command does, too."""
+    if coverage.Coverage.current() is None:
+        return [COMMAND]
+    data = ["--parallel-mode", f"--data-file={REPOSITORY / '.coverage'}", "--branch", "--source=mirabelle"]
+    return [sys.executable, "-m", "coverage", "run", *data, "-m", "mirabelle"]
 
 
 @dataclass
@@ -94,7 +103,7 @@ class Place:
         settings += [f"crawl.start=['{site.url}/photos?page={{page:1..{site.pages}}}']", *self.settings]
         options = [word for word in more if word.startswith("--")]
         settings += [word for word in more if not word.startswith("--")]
-        return [COMMAND, "crawl", *options, *(word for one in settings for word in ("--set", one))]
+        return [*measured(), "crawl", *options, *(word for one in settings for word in ("--set", one))]
 
     def run(self, site: Site, description: Path | str, *more: str) -> Ended:
         """To its end; ``more`` are options and settings."""

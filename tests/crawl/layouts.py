@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 
+from crawl.redesign import list_2024, page_2024
 from crawl.site import Plane, link, slug
 
 
@@ -45,5 +46,5 @@ def page_2021(p: Plane) -> str:
     )
 
 
-LISTS: dict[str, Callable[[Sequence[Plane]], str]] = {"2020": list_2020, "2021": list_2021}
-PAGES: dict[str, Callable[[Plane], str]] = {"2020": page_2021, "2021": page_2021}
+LISTS: dict[str, Callable[[Sequence[Plane]], str]] = {"2020": list_2020, "2021": list_2021, "2024": list_2024}
+PAGES: dict[str, Callable[[Plane], str]] = {"2020": page_2021, "2021": page_2021, "2024": page_2024}

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urljoin
 
@@ -17,9 +18,11 @@ from mirabelle.crawl.addresses import Hosts
 from mirabelle.crawl.page import Page
 from mirabelle.crawl.robots import Robots
 from mirabelle.crawl.templates import Address
-from mirabelle.errors import RunFailed
+from mirabelle.errors import RunFailed, TransientError
 
 MAX_HOPS = 5
+TRIES = 3
+PAUSE_SECONDS = 0.5
 
 
 class Asker:
@@ -53,12 +56,23 @@ class Asker:
                 raise RunFailed(f"{url} is not asked: robots.txt does not allow it")
             wait = max(self._delay, self._robots.delay_seconds(url))
             time.sleep(max(0.0, self._last + wait - time.monotonic()))
-            self._last = time.monotonic()
-            found = self._answer(url, address)
+            found = self._tried(url, address)
             if isinstance(found, Page):
                 return found
             url = urljoin(url, found)
         raise RunFailed(f"{address.url} redirects more than {MAX_HOPS} times")
+
+    def _tried(self, url: str, address: Address) -> Page | str:
+        """What an address answers, if not the first time: a busy site is asked again, later."""
+        for number in range(1, TRIES + 1):
+            self._last = time.monotonic()
+            try:
+                return self._answer(url, address)
+            except TransientError as error:
+                if number == TRIES:
+                    raise RunFailed(str(error)) from error
+                time.sleep(max(self._delay, PAUSE_SECONDS) * number)
+        raise AssertionError
 
     def _answer(self, url: str, address: Address) -> Page | str:
         headers = {"User-Agent": self._agent, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
@@ -69,9 +83,10 @@ class Asker:
         except urllib.error.HTTPError as error:
             if error.code in (301, 302, 303, 307, 308) and (target := error.headers.get("Location")):
                 return str(target)
-            raise RunFailed(f"{url} answers {error.code}") from error
-        except OSError as error:
-            raise RunFailed(f"{url} does not answer: {error}") from error
+            kind = TransientError if error.code in (429, 500, 502, 503, 504) else RunFailed
+            raise kind(f"{url} answers {error.code}") from error
+        except (OSError, HTTPException) as error:
+            raise TransientError(f"{url} does not answer: {error}") from error
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):

@@ -106,6 +106,7 @@ class Site(Section):
     layout: str = Field("1", description="Which of its designs is described; the column `layout`.")
     about: str = ""
     hosts: tuple[str, ...] = Field((), description="That may be asked, besides those of the start addresses.")
+    at_once: int = Field(2, ge=1, le=2, description="Requests to a host at the same time.")
     terms: Terms | None = Field(None, description="Terms that forbid the use, unless crawl.permission says why not.")
     governed_by: str | None = Field(
         None,

@@ -10,11 +10,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from mirabelle.crawl.description import Described, Way
-from mirabelle.crawl.finding import Part, value_by
+from mirabelle.crawl.finding import Part, all_values, value_by
 
 # Where ways are looked for, and on how many parts each is tried.
 SEARCHED = 40
@@ -44,6 +45,7 @@ class Proposal:
         of: how many have a known value.
         exact: where it is the same to the letter.
         amiss: share of the photographs without a known value for which it finds one.
+        several: share of the photographs for which it finds more than one, of which the first is taken.
     """
 
     cost: int
@@ -53,6 +55,7 @@ class Proposal:
     of: int = field(compare=False)
     exact: int = field(compare=False)
     amiss: float = field(default=0.0, compare=False)
+    several: float = field(default=0.0, compare=False)
 
     @property
     def precision(self) -> float:
@@ -90,9 +93,9 @@ def propose(known: Sequence[Known], name: str, is_right: Callable[[str, Known], 
     without = [one for one in known if not one.row.get(name)]
     tried = [_try(way, cost, told, without, name, is_right) for cost, way in ways]
     good = [one for one in tried if one.precision >= 0.9 and one.right]
-    # What finds a value where there is none finds another field's.
+    # What finds a value where there is none finds another field's, and the first of several is one by its position.
     order = {id(p): (-round(p.recall * p.precision, 2), -round(p.exact / p.of, 1), round(p.amiss, 1)) for p in good}
-    return sorted(good, key=lambda one: (order[id(one)], one.cost))
+    return sorted(good, key=lambda one: (order[id(one)], round(one.several), one.cost))
 
 
 def _fit(one: Known, name: str, is_right: Callable[[str, Known], bool] | None) -> Callable[[str], bool]:
@@ -108,7 +111,7 @@ def _try(
     name: str,
     is_right: Callable[[str, Known], bool] | None,
 ) -> Proposal:
-    right = wrong = exact = 0
+    right = wrong = exact = several = 0
     described = Described(ways=(way,))
     tried = told[:TRIED]
     for one in tried:
@@ -117,8 +120,10 @@ def _try(
             good = _fit(one, name, is_right)(value)
             right, wrong = right + good, wrong + (not good)
             exact += value == one.row[name]
+            several += len(list(islice(all_values(one.part, way), 2))) > 1
     amiss = sum(value_by(one.part, way, described) is not None for one in without[:TRIED])
-    return Proposal(cost, way, right, wrong, len(tried), exact, amiss / max(1, len(without[:TRIED])))
+    silent = max(1, len(without[:TRIED]))
+    return Proposal(cost, way, right, wrong, len(tried), exact, amiss / silent, several / max(1, len(tried)))
 
 
 def _places(one: Known, fits: Callable[[str], bool], value: str) -> Iterator[tuple[int, Way]]:

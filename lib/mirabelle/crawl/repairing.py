@@ -110,7 +110,10 @@ def look(pages: Sequence[Page], by_token: dict[str, dict[str, Any]], ask: Asker 
         for url, row in list(urls.items())[: OWN_PAGES if ask else 0]:
             if url not in asked and ask is not None:
                 console.say(f"looking at {url}")
-                own.append((ask.page(Address(url)), row))
+                try:
+                    own.append((ask.page(Address(url)), row))
+                except RunFailed as error:
+                    console.warn(str(error))
         blocks, block_ways = [Known(Part(page), row) for page, row in own], []
         fields = _fields(blocks)
     if not blocks or "image_url" not in {name for name, found in fields.items() if found}:

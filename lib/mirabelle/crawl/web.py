@@ -35,7 +35,7 @@ def settings(spider: PhotoSpider, user_agent: str, timeout_seconds: float) -> di
         "LOG_ENABLED": False,
         "LOG_INSTALL_ROOT_HANDLER": False,
         "CONCURRENT_REQUESTS": 8,
-        "CONCURRENT_REQUESTS_PER_DOMAIN": 2,
+        "CONCURRENT_REQUESTS_PER_DOMAIN": spider.description.site.at_once,
         "DOWNLOAD_DELAY": spider.rules.delay_seconds,
         # A delay that robots.txt asks for is none to be shortened by chance.
         "RANDOMIZE_DOWNLOAD_DELAY": False,
@@ -44,7 +44,7 @@ def settings(spider: PhotoSpider, user_agent: str, timeout_seconds: float) -> di
         "DOWNLOAD_WARNSIZE": 0,
         "AUTOTHROTTLE_ENABLED": True,
         "AUTOTHROTTLE_START_DELAY": spider.rules.delay_seconds,
-        "AUTOTHROTTLE_TARGET_CONCURRENCY": 2.0,
+        "AUTOTHROTTLE_TARGET_CONCURRENCY": float(spider.description.site.at_once),
         "AUTOTHROTTLE_MAX_DELAY": MAX_DELAY_SECONDS,
         "EXTENSIONS": {"scrapy.extensions.throttle.AutoThrottle": None, Throttle: 0},
         # The archive is next to the network: it sees pages as they were sent. The gate sees them unpacked.

@@ -30,6 +30,10 @@ from mirabelle.listing.litter import is_litter
 from mirabelle.listing.rows import Listing, PathLabels, write_listing
 from mirabelle.storage import Store, is_s3, join
 
+# A crawl's table of photographs is known by these. What it says of a picture's size is found out anew, and its etags
+# are those of the web's servers; the content's own hash says more.
+CRAWL = frozenset({"image_url", "sha256"})
+OF_CRAWLS = frozenset({"sha256", "fetched_at", schema.WIDTH_PX, schema.HEIGHT_PX})
 BATCH_ROWS = 50_000
 CSV_BLOCK_BYTES = 2**23
 HEADER_BYTES = 2**16
@@ -158,7 +162,9 @@ class _Files:
             raise ListingError(
                 f"images.manifest {path} has no column {' or '.join(KNOWN[schema.PATH][:5])}; it has {columns}"
             )
+        self._is_crawl = set(columns) >= CRAWL
         used = {*self._columns.values(), self._bucket, self._latest, self._deleted, *INVENTORY}
+        used |= OF_CRAWLS if self._is_crawl else set()
         self.labels = [name for name in columns if name not in used]
         self.is_inventory = self._bucket is not None
         self.has_etags = self._columns[schema.ETAG] is not None
@@ -222,6 +228,8 @@ class _Files:
         modified, moment = times(told(schema.MODIFIED), is_utc=self._bucket is not None)
         size = sizes(told(schema.SIZE_BYTES))
         etag = pc.utf8_trim(told(schema.ETAG).cast(pa.string()), '"')
+        if self._is_crawl:
+            etag = pc.binary_join_element_wise("~", rows.column("sha256"), "")
         parts = (pc.fill_null(column.cast(pa.string()), "") for column in (moment, size))
         # The mark in front tells it from one that stands for content.
         made = pc.binary_join_element_wise("~", *parts, "-")
