@@ -143,7 +143,7 @@ $(OTHER_SPARKS:%=.venv-spark-%/.ready): .venv-spark-%/.ready: requirements-spark
 	@touch $@
 
 # What a Spark can spoil: its tier, jobs under spark-submit, runs from bucket to bucket, a standalone cluster and YARN.
-ON_EMRS_SPARKS = tests/cluster/test_readme.py tests/s3/test_pipeline.py tests/submit/test_jobs.py tests/spark
+ON_EMRS_SPARKS ?= tests/cluster/test_readme.py tests/s3/test_pipeline.py tests/submit/test_jobs.py tests/spark
 .PHONY: test-sparks $(OTHER_SPARKS:%=test-spark-%)
 test-sparks: $(OTHER_SPARKS:%=test-spark-%)  ## Run the tests that a Spark can spoil on EMR's Sparks (test-spark-3.5, test-spark-4.0)
 $(OTHER_SPARKS:%=test-spark-%): test-spark-%: .venv-spark-%/.ready $(WHEEL) java

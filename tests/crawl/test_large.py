@@ -20,15 +20,17 @@ PER_PAGE = 48
 DELAY = 0.004
 
 
-@pytest.mark.parametrize("layout", ["2020", "2021"])
-def test_six_thousand_photographs(layout: str, place: Place, photographs: list[bytes]) -> None:
-    shown = planes(PAGES * PER_PAGE, faulty=True)
+@pytest.mark.parametrize(
+    ("layout", "pages"), [("2020", PAGES), ("2021", 20), pytest.param("2021", PAGES, marks=pytest.mark.full)]
+)
+def test_many_photographs(layout: str, pages: int, place: Place, photographs: list[bytes]) -> None:
+    shown = planes(pages * PER_PAGE, faulty=True)
     with Site(photographs, shown, PER_PAGE, layout, refuses=0.01, delay=DELAY, slow_seconds=0.05) as site:
         done = place.run(site, f"planespotters-{layout}", "crawl.max_failure_share=0.1")
     assert done.code == 0, done.stderr
     fields = ("constructor", "model_type", "airline", "registration", "photographer")
     check(place, shown, [name for name in fields if layout == "2020" or name in ("registration", "photographer")])
-    assert len(place.photos) + len(place.failures) == PAGES * PER_PAGE
+    assert len(place.photos) + len(place.failures) == pages * PER_PAGE
     assert not [entry for entry in site.log if entry.path.startswith("/private/")]
     assert max(entry.at_once for entry in site.log) <= 2
     print(f"{layout}: {done.seconds:.0f} s, {done.peak_mib:.0f} MiB; {done.stdout}")  # noqa: T201

@@ -100,7 +100,8 @@ def _xpath(part: Part, expression: str) -> Iterator[Any]:
 
 
 def _text_of(one: Selector) -> str:
-    return str(one.root) if isinstance(one.root, str) else "".join(one.xpath(".//text()").getall())
+    # Of an element all of its text; an expression may also come to a text or a number.
+    return "".join(one.xpath(".//text()").getall()) if hasattr(one.root, "iter") else str(one.root)
 
 
 def _json(part: Part, expression: str) -> Iterator[Any]:

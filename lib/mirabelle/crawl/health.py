@@ -45,7 +45,7 @@ class Tally:
         self.photos += 1
         self.filled.update(name for name, value in found.values.items() if value)
         self.ways.update(found.ways.items())
-        self.several.update(found.agree)
+        self.several.update(found.agree.keys())
         self.agree.update(name for name, all_agree in found.agree.items() if all_agree)
         self.odd.update(found.odd)
 

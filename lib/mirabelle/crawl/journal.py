@@ -39,7 +39,7 @@ class Journal:
 
     def __init__(self, store: Store, folder: str, run_id: str) -> None:
         self._store, self._folder, self._run = store, folder, run_id
-        self._number = len(self._segments())
+        self._number = self._mended()
         self._events: list[Event] = []
         self._images: dict[str, bytes] = {}
         self._pages = io.BytesIO()
@@ -47,15 +47,10 @@ class Journal:
         self._flushed = time.monotonic()
 
     def events(self) -> Iterator[Event]:
-        """All that an unfinished crawl left, oldest first; without pictures that it did not come to store."""
-        segments = self._segments()
-        for path in segments:
-            is_last = path == segments[-1]
+        """All that has happened in this crawl, oldest first."""
+        for path in self._segments():
             for line in self._store.read(path, MAX_SEGMENT_BYTES).splitlines():
-                event = json.loads(line)
-                if is_last and event["event"] == "image" and not self._store.exists(join(self._folder, event["name"])):
-                    continue
-                yield event
+                yield json.loads(line)
 
     def add(self, event: str, **facts: Any) -> None:
         """Note what happened."""
@@ -79,6 +74,7 @@ class Journal:
         told = StatusAndHeaders(status, headers, protocol="HTTP/1.1")
         record = writer.create_warc_record(url, "response", payload=io.BytesIO(body), http_headers=told)
         writer.write_record(record)
+        record.raw_stream.close()
         self._size_bytes += len(body)
 
     def flush_if_due(self) -> None:
@@ -100,6 +96,19 @@ class Journal:
         self._number += 1
         self._events, self._images, self._pages, self._size_bytes = [], {}, io.BytesIO(), 0
         self._flushed = time.monotonic()
+
+    def _mended(self) -> int:
+        """How many segments there are, the last without pictures that a killed crawl did not come to store."""
+        segments = self._segments()
+        for path in segments[-1:]:
+            lines = self._store.read(path, MAX_SEGMENT_BYTES).splitlines(keepends=True)
+            kept = [line for line in lines if self._is_true(json.loads(line))]
+            if len(kept) < len(lines):
+                self._store.write(path, b"".join(kept))
+        return len(segments)
+
+    def _is_true(self, event: Event) -> bool:
+        return event["event"] != "image" or self._store.exists(join(self._folder, event["name"]))
 
     def _put(self, name: str) -> None:
         path = join(self._folder, name)
