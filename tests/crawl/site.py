@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import html
 import threading
@@ -31,6 +32,8 @@ FAULTS = {
     "gone": "status_404",
     "loopback": "forbidden_redirect",
     "elsewhere": "forbidden_redirect",
+    "file": "forbidden_redirect",
+    "hops": "too_many_redirects",
     "forbidden": "robots_forbid",
 }
 
@@ -76,7 +79,7 @@ def planes(number: int, faulty: bool) -> list[Plane]:
                 values[["constructor", "model_type", "airline"][chance // 1000 % 3]] = ""
             elif chance % 1000 < 40:
                 values[["airline", "photographer", "registration"][chance // 1000 % 3]] = HOSTILE[i % len(HOSTILE)]
-            elif chance % 1000 < 47:
+            elif chance % 1000 < 40 + len(FAULTS):
                 fault = list(FAULTS)[chance % 1000 - 40]
         found.append(Plane(i, **values, fault=fault))
     return found
@@ -168,6 +171,8 @@ class Site:
             delay = f"Crawl-delay: {self.delay:g}\n" if self.delay else ""
             told = self.robots if self.robots is not None else f"User-agent: *\nDisallow: /private/\n{delay}"
             return send(to, 200, told.encode(), "text/plain")
+        if len(to.path) > 1_000:
+            return send(to, 404, b"enough", "text/plain")
         self._times[to.path] += 1
         chance = int.from_bytes(hashlib.sha256(to.path.encode()).digest()[:8]) % 10_000
         if self._times[to.path] == 1 and chance < self.refuses * 10_000:
@@ -221,6 +226,10 @@ class Site:
             return send(to, 302, b"", "text/plain", {"Location": "http://127.0.0.1:1/secret.jpg"})
         if plane.fault == "elsewhere":
             return send(to, 302, b"", "text/plain", {"Location": "http://elsewhere.example/picture.jpg"})
+        if plane.fault == "file":
+            return send(to, 302, b"", "text/plain", {"Location": "file:///etc/passwd"})
+        if plane.fault == "hops":
+            return send(to, 302, b"", "text/plain", {"Location": f"{to.path}?again"})
         return send(to, 200, content, "image/jpeg", {"ETag": f'"{plane.number % len(self.pictures)}"'})
 
 
@@ -228,11 +237,15 @@ def send(
     to: BaseHTTPRequestHandler, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None
 ) -> None:
     to.send_response(status)
-    for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
+    headers = headers or {}
+    if kind.startswith("text/html") and "gzip" in to.headers.get("Accept-Encoding", ""):
+        body = gzip.compress(body)
+        headers["Content-Encoding"] = "gzip"
+    for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
         to.send_header(name, value)
     to.end_headers()
     to.wfile.write(body)
-    if (headers or {}).get("Content-Length", str(len(body))) != str(len(body)):
+    if headers.get("Content-Length", str(len(body))) != str(len(body)):
         to.close_connection = True
 
 

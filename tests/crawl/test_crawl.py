@@ -19,6 +19,8 @@ import pytest
 from crawl.conftest import CONTACT, Place
 from crawl.site import HOSTILE, Site, planes
 from crawl.truth import check, seen
+from mirabelle.storage import open_store
+from object_store import Server
 
 NUMBER = 240
 
@@ -126,6 +128,45 @@ def test_the_same_picture_under_two_addresses_is_one_file_and_two_rows(place: Pl
         assert place.run(site, "planespotters-2020").code == 0
     assert len(place.photos) == 20
     assert place.photos["path"].nunique() == 5 == len(list((place.crawled / "images").rglob("*.jpg")))
+
+
+def test_limits(place: Place, drawn: list[bytes]) -> None:
+    shown = planes(60, faulty=False)
+    large = sorted(drawn, key=len)[-1]
+    with Site([large, *[one for one in drawn if len(one) < len(large)][:59]], shown, per_page=10) as site:
+        done = place.run(site, "planespotters-2020", f"crawl.max_image_bytes={len(large) - 1}", "crawl.max_pages=3")
+    assert done.code == 0, done.stderr
+    assert place.failures[["kind", "code"]].values.tolist() == [["image", "too_many_bytes"]]
+    assert "by crawl.max_pages (3); the lists go on" in done.stdout
+    assert len(place.photos) == 29
+    with Site(drawn, shown, per_page=10) as site:
+        done = place.run(site, "planespotters-2020", "crawl.max_page_bytes=500", "crawl.tries=1")
+    assert done.code == 1
+    assert "5 list pages in a row could not be had" in done.stderr
+
+
+def test_into_a_bucket_and_on_after_a_kill(place: Place, drawn: list[bytes], aws: Server, bucket: str) -> None:
+    shown = planes(60, faulty=True)
+    to = f"output=s3://{bucket}/out"
+    with Site(drawn, shown, per_page=12, delay=0.02) as site:
+        process = subprocess.Popen(
+            place.command(site, "planespotters-2020", to), stderr=subprocess.DEVNULL, cwd=place.folder
+        )
+        while len(site.log) < 30:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        done = place.run(site, "planespotters-2020", to)
+    assert done.code == 0, done.stderr
+    store = open_store(f"s3://{bucket}/")
+    with store.open(f"s3://{bucket}/out/crawl/planespotters/photos.parquet") as file:
+        photos = pd.read_parquet(file)
+    assert set(photos["id"]) == {plane.id for plane in shown if not plane.fault}
+    for path, digest in zip(photos["path"], photos["sha256"], strict=True):
+        assert hashlib.sha256(store.read(path, 2**20)).hexdigest() == digest
+    left = [entry.path for entry in store.walk(f"s3://{bucket}/out") if "/journal/" in entry.path]
+    assert not left
 
 
 def test_two_crawls_at_once_are_refused(place: Place, drawn: list[bytes]) -> None:
