@@ -22,7 +22,7 @@ PARALLEL = -n $(N) --dist loadfile --no-loadscope-reorder
 export PYSPARK_PYTHON := $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-s3 demo-in-bucket test coverage test-quick test-long check lint types contract package lock bench bench-short bench-docs clean java
+.PHONY: help demo demo-planes demo-s3 demo-in-bucket test coverage test-quick test-long check lint types contract package lock bench bench-short bench-docs clean java
 
 help:  ## Say what there is
 	@grep -E '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9.-]+):.*## /  make \1\t/' | expand -t 20
@@ -31,6 +31,13 @@ demo: $(READY) $(WHEEL) java  ## Render a sample set and run the whole pipeline 
 	$(BIN)/python scripts/render_fruits.py $(DEMO)/pictures
 	$(BIN)/spark-submit --properties-file conf/spark-local.conf --py-files $(WHEEL) jobs/run_pipeline.py \
 	    --config conf/demo.yaml --set images.root=$(DEMO)/pictures --set output=$(DEMO)/output
+
+demo-planes: $(READY) $(WHEEL) java  ## Draw a small photo site, crawl it, and learn who built the aeroplanes
+	$(BIN)/python scripts/photo_site.py $(DEMO)/planes/site -- \
+	    $(BIN)/mirabelle crawl --config conf/demo-planes.yaml --set output=$(DEMO)/planes/output
+	$(BIN)/spark-submit --properties-file conf/spark-local.conf --py-files $(WHEEL) jobs/run_pipeline.py \
+	    --config conf/demo-planes.yaml --set output=$(DEMO)/planes/output \
+	    --set images.manifest=$(DEMO)/planes/output/crawl/drawn/photos.parquet
 
 demo-s3: $(READY) $(WHEEL) java  ## The same with pictures and output in a bucket of a MinIO of its own
 	scripts/minio run $(MAKE) --no-print-directory demo-in-bucket

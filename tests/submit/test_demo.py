@@ -10,9 +10,9 @@ from conftest import REPOSITORY, read_manifest
 from submit.conftest import environment
 
 
-def make_demo(folder: Path) -> str:
+def make_demo(folder: Path, target: str = "demo") -> str:
     done = subprocess.run(
-        ["make", "demo", f"DEMO={folder}"],
+        ["make", target, f"DEMO={folder}"],
         check=False,
         cwd=REPOSITORY,
         env=environment(),
@@ -42,3 +42,17 @@ def test_make_demo_and_again(tmp_path: Path) -> None:
     assert "653 listed = 0 embedded + 0 rejected + 653 unchanged" in text
     assert read_manifest(output)["counts"]["model_rows"] == 0
     assert len(pd.read_parquet(output / "features")) == 648
+
+
+@pytest.mark.long
+def test_make_demo_planes(tmp_path: Path) -> None:
+    text = make_demo(tmp_path, "demo-planes")
+    output = tmp_path / "planes" / "output"
+    photos = pd.read_parquet(output / "crawl" / "drawn" / "photos.parquet")
+    failures = pd.read_parquet(output / "crawl" / "drawn" / "failures.parquet")
+    assert (len(photos), set(photos["constructor"].dropna())) == (174, {"Airbus", "Boeing"})
+    assert sorted(failures["code"]) == ["empty", "not_an_image", "truncated"]
+    manifest = read_manifest(output)
+    assert (manifest["counts"]["embedded"], manifest["counts"]["rejected"]) == (174, 0)
+    assert manifest["classifier"]["accuracy"] > 0.9
+    assert f"report:     {manifest['report']}" in text
