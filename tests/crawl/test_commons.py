@@ -6,6 +6,7 @@ Shapes are those of https://www.mediawiki.org/wiki/API:Imageinfo, API:Continue a
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -18,8 +19,10 @@ from urllib.parse import parse_qs, urlsplit
 import pandas as pd
 import pytest
 
-from crawl.conftest import Place
+from conftest import REPOSITORY
+from crawl.conftest import Place, measured
 from crawl.site import send
+from documents import command
 
 LAG = {
     "code": "maxlag",
@@ -126,10 +129,14 @@ def test_categories_by_the_api(commons: Commons, place: Place) -> None:
         "action=query&format=json&formatversion=2&maxlag=5&generator=categorymembers&gcmtype=file"
         "&gcmtitle=Category:{type:Airbus_A320|Boeing_737}&prop=imageinfo&iiprop=url|mime|extmetadata&iiurlwidth=960"
     )
-    commons.pages = 1  # type: ignore[attr-defined]
     start = f"crawl.start=['{commons.url}/w/api.php?{query}']"
-    done = place.run(commons, "commons", start, "crawl.max_failure_share=0.5")  # type: ignore[arg-type]
-    assert done.code == 0, done.stderr
+    # As README has it, with conf/planes.yaml, but for the place.
+    program, *words = command("README.md", "mirabelle crawl")
+    assert program == "mirabelle"
+    more = [start, f"output={place.output}", "crawl.max_failure_share=0.5", *place.settings]
+    words += [word for setting in more for word in ("--set", setting)]
+    done = subprocess.run([*measured(), *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert done.stderr.count("robots.txt is not asked: Wikimedia's API etiquette") == 1
     folder = place.output / "crawl" / "commons"
     photos = pd.read_parquet(folder / "photos.parquet").sort_values("id", ignore_index=True)
