@@ -55,7 +55,7 @@ class Photo:
 def photos() -> list[Photo]:
     """All of the site's, the newest first."""
     chance = np.random.default_rng(7)
-    found = []
+    found: list[Photo] = []
     for aircraft in range(AIRCRAFT):
         maker = list(MAKERS)[int(chance.integers(2))]
         kind = MAKERS[maker][int(chance.integers(3))]
@@ -132,7 +132,8 @@ def drawn(photo: Photo) -> Image.Image:
     plane = plane.resize((int(width * zoom), int(height * zoom)), Image.Resampling.BILINEAR)
     if chance.integers(2):
         plane = plane.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    image.paste(plane, tuple(int(v) for v in chance.integers(-20, 60, 2)), plane)
+    across, down = chance.integers(-20, 60, 2)
+    image.paste(plane, (int(across), int(down)), plane)
     return image.filter(ImageFilter.GaussianBlur(SCALE * 0.4)).resize(SIZE, Image.Resampling.LANCZOS)
 
 

@@ -167,6 +167,20 @@ def crawl(
 
 
 @app.command()
+def explore(
+    config: ConfigFile = None, set_: Settings = None, break_lease: BreakLease = False, quiet: Quiet = False
+) -> None:
+    """Show what the images are before any network sees them: labels, what is missing, groups, sizes, look-alikes.
+
+    Tables as Parquet and CSV and a page, below OUT/explore; each table with a sentence on what it means for learning.
+    """
+    from mirabelle.pipeline.explore import explore_images
+
+    for name, text in explore_images(_load(config, set_), _console(quiet), break_lease):
+        print(f"{name + ':':<12}{text}" if name else f"  {text}")
+
+
+@app.command()
 def verify(
     output: Annotated[str | None, typer.Argument(metavar="OUT", help="The output; or --config, --set output=.")] = None,
     config: ConfigFile = None,

@@ -35,10 +35,10 @@ class Console:
         self._rich.print("[bold yellow]warning:[/]", Text(text))
 
     @contextmanager
-    def track(self, total: int, count: Count) -> Iterator[Callable[[], None]]:
+    def track(self, total: int, count: Count, doing: str = "embedding") -> Iterator[Callable[[], None]]:
         """Show how far ``count`` has come towards ``total``; call what is yielded every so often."""
         if self._rich.is_terminal:
-            with self._bar(total, count) as refresh:
+            with self._bar(total, count, doing) as refresh:
                 yield refresh
         else:
             yield self._lines(total, count)
@@ -65,9 +65,9 @@ class Console:
         yield refresh
 
     @contextmanager
-    def _bar(self, total: int, count: Count) -> Iterator[Callable[[], None]]:
+    def _bar(self, total: int, count: Count, doing: str) -> Iterator[Callable[[], None]]:
         columns = (
-            TextColumn("embedding"),
+            TextColumn(doing),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
@@ -76,7 +76,7 @@ class Console:
         )
         started = time.monotonic()
         with Progress(*columns, console=self._rich) as progress:
-            task = progress.add_task("embedding", total=total, speed="", rejects="")
+            task = progress.add_task(doing, total=total, speed="", rejects="")
 
             def refresh() -> None:
                 embedded, rejected = count()

@@ -22,7 +22,21 @@ from conftest import REPOSITORY, break_some
 from mirabelle.cli import main
 
 VERBS = (
-    *("extract", "reduce", "train", "report", "run", "compact", "crawl", "verify", "check", "doctor", "pack", "submit"),
+    *(
+        "extract",
+        "reduce",
+        "train",
+        "report",
+        "run",
+        "compact",
+        "crawl",
+        "explore",
+        "verify",
+        "check",
+        "doctor",
+        "pack",
+        "submit",
+    ),
     *("inspect", "weights", "config"),
 )
 COMMAND = Path(sys.executable).parent / "mirabelle"

@@ -9,8 +9,9 @@ ROOT = Path(mirabelle.__file__).parent
 ROOMS = sorted(path.parent for path in ROOT.glob("*/__init__.py"))
 
 
-# What the pipeline's twenty places grow by, each a task of its own: what a cluster is sent, photographs from the web.
-BESIDE = {"cluster", "crawl"}
+# What the pipeline's twenty places grow by, each a task of its own: what a cluster is sent, photographs from the web,
+# what images are before any network sees them.
+BESIDE = {"cluster", "crawl", "exploration"}
 
 
 def test_there_are_at_most_twenty_places_and_the_rooms_beside_them() -> None:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from mirabelle.config.crawling import Crawl
+from mirabelle.config.exploring import Explore
 from mirabelle.config.section import Section, is_section
 from mirabelle.config.submission import Submit
 
@@ -239,6 +240,7 @@ class Config(Section):
     s3: S3 = S3()
     submit: Submit = Submit()
     crawl: Crawl = Crawl()
+    explore: Explore = Explore()
     output: str = Field(min_length=1, description="Folder for everything a run makes, or s3://bucket/prefix.")
     cache: str = Field("~/.cache/mirabelle", description="Folder on the driver for weights and converted networks.")
     spark: dict[str, str | int | float | bool] = Field(

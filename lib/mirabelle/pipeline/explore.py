@@ -1,0 +1,163 @@
+"""What a listing and its pictures say before any network sees them: tables and a page. Driver only."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mirabelle.config import Config
+from mirabelle.config.stores import resolved_options, store_of
+from mirabelle.console import Console
+from mirabelle.decode import DecodeOptions
+from mirabelle.exploration import Explored, Table, Wanted, explore
+from mirabelle.listing import Listing
+from mirabelle.network.preparing import cache_folder
+from mirabelle.pipeline.checks import validate
+from mirabelle.pipeline.failures import recording_failure
+from mirabelle.pipeline.job import Job
+from mirabelle.pipeline.source import list_source
+from mirabelle.report.exploration import Shown, render_exploration
+from mirabelle.schema import ETAG, LABEL, PATH, SIZE_BYTES, SPLIT
+from mirabelle.spark.look import look
+from mirabelle.spark.session import open_session
+from mirabelle.storage import absolute
+from mirabelle.storage.database import open_database, quoted
+from mirabelle.table.lease import hold
+from mirabelle.table.runlog import RunLog
+from mirabelle.worker.fetching import ImageSource
+from mirabelle.worker.look import LookSpec
+
+BATCH_IMAGES = 20_000
+# What a spreadsheet would take for a formula (OWASP, CSV Injection).
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def explore_images(config: Config, console: Console, break_lease: bool = False) -> list[tuple[str, str]]:
+    """Write ``<output>/explore/<id>/tables`` and the page beside them; returns what was done, as (name, text).
+
+    Args:
+        config: validated; its ``explore`` part says what is looked at.
+        console: a person's view.
+        break_lease: take the output from a run that is believed dead.
+
+    Raises:
+        UserError: the images cannot be listed, or a worker cannot look at them.
+    """
+    validate(config, ())
+    output = absolute(config.output)
+    store = store_of(config, output)
+    runlog = RunLog(store, output, "explore", config.masked())
+    root = absolute(config.images.root) if config.images.root else ""
+    with (
+        tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch,
+        hold(store, output, runlog.run_id, "explore", break_lease) as lease,
+    ):
+        job = Job(config, store, resolved_options(config), root, output, runlog, console, lease, scratch)
+        runlog.write()
+        with recording_failure(runlog):
+            _carry_out(job)
+        runlog.finish("done")
+    return job.summary
+
+
+def _carry_out(job: Job) -> None:
+    images = list_source(job)
+    wanted = job.config.explore
+    facts = _look(job, images) if wanted.pictures else None
+    columns = (LABEL, SPLIT, *images.extra_labels)
+    with job.runlog.time("tables"), open_database(job.scratch) as database:
+        seen = f"left join {quoted(f'{facts}/*.parquet')} using (path)" if facts else ""
+        # Sizes of the listing are what the store said.
+        database.execute(f"create view images as select * from {quoted(images.file)} {seen}")
+        asked = Wanted(columns, wanted.within, wanted.groups, facts is not None, wanted.near_distance)
+        explored = explore(database, asked)
+    folder = job.folder("explore")
+    for table in explored.tables:
+        _write(job, f"{folder}/tables/{table.name}", table)
+    title = job.config.report.title or Path(job.root or str(job.config.images.manifest)).name
+    shown = [Shown(t.name, t.title, t.meaning, t.rows, t.bar) for t in explored.tables]
+    page = render_exploration(title, _tiles(explored), shown, job.config.explore.top, job.runlog.run_id)
+    job.store.write(f"{folder}/index.html", page.encode())
+    alike = explored.alike
+    counts = {"listed": explored.images, "tables": len(explored.tables)}
+    if alike:
+        counts |= {"copies": alike.exact_extra, "look_alikes": alike.near_images, "conflicting": len(alike.conflicting)}
+    job.runlog.update(counts=counts, exploration=f"{folder}/index.html")
+    job.summary += [("images", f"{explored.images:,}")]
+    job.summary += [("", table.meaning) for table in explored.tables]
+    job.summary += [("tables", f"{folder}/tables"), ("page", f"{folder}/index.html")]
+
+
+def _look(job: Job, images: Listing) -> str:
+    """Have all pictures looked at; the folder of this machine's disk with what was seen."""
+    spec = LookSpec(f"{job.folder('explore')}/pictures", _options(job.config), job.s3)
+    local = Path(job.scratch) / "pictures"
+    local.mkdir()
+    with ExitStack() as stack:
+        with job.runlog.time("session"):
+            config = job.config
+            session = open_session(config.spark, cache_folder(config), True, config.limits.executor_wait_seconds)
+            job.spark = stack.enter_context(session)
+        job.tell_cluster()
+        done = 0
+
+        def more(images_done: int) -> None:
+            nonlocal done
+            done += images_done
+            refresh()
+
+        with job.runlog.time("look"):
+            refresh = stack.enter_context(job.console.track(images.rows, lambda: (done, 0), "looking"))
+            look(job.spark.sparkContext, _batches(images), spec, more)
+    for entry in job.store.walk(spec.folder):
+        (local / entry.path.rpartition("/")[2]).write_bytes(job.store.read(entry.path, 2**32))
+    # They are as many as the images, and of no use but here.
+    job.store.remove(spec.folder)
+    return str(local)
+
+
+def _options(config: Config) -> DecodeOptions:
+    wanted = config.decode
+    return DecodeOptions(wanted.ground, wanted.orient, wanted.max_pixels, wanted.max_bytes, exact=False)
+
+
+def _batches(images: Listing) -> Iterator[list[ImageSource]]:
+    for batch in pq.ParquetFile(images.file).iter_batches(BATCH_IMAGES, columns=[PATH, SIZE_BYTES, ETAG]):
+        yield [ImageSource(row[PATH], row[SIZE_BYTES], row[ETAG]) for row in batch.to_pylist()]
+
+
+def _write(job: Job, path: str, table: Table) -> None:
+    """A table as Parquet, and as CSV that no spreadsheet takes for formulas."""
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(table.rows, preserve_index=False), file)
+    job.store.write(f"{path}.parquet", file.getvalue())
+    harmless = table.rows.map(_harmless)
+    job.store.write(f"{path}.csv", harmless.to_csv(index=False).encode("utf-8", "replace"))
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(FORMULA) else value
+    # An array of paths.
+    return "; ".join(map(str, value)) if hasattr(value, "__iter__") else value
+
+
+def _tiles(explored: Explored) -> list[tuple[str, str, str]]:
+    named = {table.name: table.rows for table in explored.tables}
+    tiles = [("images", f"{explored.images:,}", "in the listing")]
+    labels = named.get("values_label", pd.DataFrame())
+    if len(labels):
+        tiles.append(("labels", f"{len(labels):,}", f"the most frequent {labels.iloc[0]['value']}"))
+    alike = explored.alike
+    if alike:
+        tiles.append(("copies", f"{alike.exact_extra:,}", "the same bytes as another"))
+        tiles.append(("look-alikes", f"{alike.near_images:,}", "other bytes, much the same picture"))
+    return tiles
