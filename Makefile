@@ -32,9 +32,11 @@ demo: $(READY) $(WHEEL) java  ## Render a sample set and run the whole pipeline 
 	$(BIN)/spark-submit --properties-file conf/spark-local.conf --py-files $(WHEEL) jobs/run_pipeline.py \
 	    --config conf/demo.yaml --set images.root=$(DEMO)/pictures --set output=$(DEMO)/output
 
-demo-planes: $(READY) $(WHEEL) java  ## Draw a small photo site, crawl it, and learn who built the aeroplanes
+demo-planes: $(READY) $(WHEEL) java  ## Draw a small photo site, crawl and explore it, and learn who built the aeroplanes
 	$(BIN)/python scripts/photo_site.py $(DEMO)/planes/site -- \
 	    $(BIN)/mirabelle crawl --config conf/demo-planes.yaml --set output=$(DEMO)/planes/output
+	$(BIN)/mirabelle explore --config conf/demo-planes.yaml --set output=$(DEMO)/planes/output \
+	    --set images.manifest=$(DEMO)/planes/output/crawl/drawn/photos.parquet
 	$(BIN)/spark-submit --properties-file conf/spark-local.conf --py-files $(WHEEL) jobs/run_pipeline.py \
 	    --config conf/demo-planes.yaml --set output=$(DEMO)/planes/output \
 	    --set images.manifest=$(DEMO)/planes/output/crawl/drawn/photos.parquet

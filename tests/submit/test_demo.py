@@ -52,6 +52,9 @@ def test_make_demo_planes(tmp_path: Path) -> None:
     failures = pd.read_parquet(output / "crawl" / "drawn" / "failures.parquet")
     assert (len(photos), set(photos["constructor"].dropna())) == (174, {"Airbus", "Boeing"})
     assert sorted(failures["code"]) == ["empty", "not_an_image", "truncated"]
+    (groups,) = output.glob("explore/*/tables/groups.parquet")
+    assert pd.read_parquet(groups)["column_name"].tolist()[:2] == ["registration", "airline"]
+    assert "photographs share a registration with another: split by registration" in text
     manifest = read_manifest(output)
     assert (manifest["counts"]["embedded"], manifest["counts"]["rejected"]) == (174, 0)
     assert manifest["classifier"]["accuracy"] > 0.9

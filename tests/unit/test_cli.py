@@ -411,6 +411,7 @@ JOBS = {
     "build_report": "report",
     "run_pipeline": "run",
     "compact_features": "compact",
+    "explore_images": "explore",
 }
 
 

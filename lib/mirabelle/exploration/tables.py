@@ -120,12 +120,17 @@ def _has_values(database: duckdb.DuckDBPyConnection, name: str) -> bool:
 
 def _columns(database: duckdb.DuckDBPyConnection, names: tuple[str, ...], images: int) -> Table:
     parts = [
-        f"select {quoted(name)} as column_name, count(*) - count({_known(name)}) as missing,"
+        f"select {number} as place, {quoted(name)} as column_name, count(*) - count({_known(name)}) as missing,"
         f" count(distinct {_known(name)}) as distinct_values from images"
-        for name in names
+        for number, name in enumerate(names)
     ]
-    rows = database.execute(" union all ".join(parts)).df() if parts else pd.DataFrame()
+    rows = (
+        database.execute(f"select * from ({' union all '.join(parts)}) order by place").df()
+        if parts
+        else pd.DataFrame()
+    )
     if len(rows):
+        rows = rows.drop(columns="place")
         rows.insert(1, "rows", images)
         rows["missing_share"] = rows["missing"] / max(1, images)
     # A column without any value is not there at all.

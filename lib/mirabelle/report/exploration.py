@@ -31,7 +31,7 @@ class Shown:
     title: str
     meaning: str
     rows: pd.DataFrame
-    bar: str | None
+    bar: str | None = None
 
 
 def render_exploration(

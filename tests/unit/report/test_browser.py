@@ -309,3 +309,34 @@ def test_light_and_dark_differ_and_follow_the_system(browser: Any, pages: dict[i
     )
     wait(browser, f"JSON.stringify({colours}[1]) !== JSON.stringify('{light[1]}')")
     assert browser.execute_script(f"return {colours}")[0] != light[0]
+
+
+@pytest.mark.parametrize("labels", [2, 130])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_an_exploration_fits_and_loads_nothing(browser: Any, labels: int, width: int, tmp_path: Path) -> None:
+    import pandas as pd
+
+    from mirabelle.report.exploration import Shown, render_exploration
+
+    names = [f"{'A very long name of an airline' if n % 7 == 0 else 'label'} {n}" for n in range(labels)]
+    names[0] = "<script>alert(1)</script>" + "x" * 80
+    values = pd.DataFrame({"value": names, "images": range(labels), "share": 0.5, "rank": 1, "cumulative_share": 1.0})
+    paths = pd.DataFrame({"images": [2], "paths": [[f"/a/long/folder/{'n' * 60}.jpg", "/b.jpg"]]})
+    tables = [Shown("values_label", "Values of label", "A word.", values, "share"), Shown("d", "Same", "x", paths)]
+    page = tmp_path / "index.html"
+    page.write_text(render_exploration("Planes", [("images", "1", "a")], tables, 20, "run"), encoding="utf-8")
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get_log("browser")
+    browser.get(page.as_uri())
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script("return document.querySelectorAll('script').length") == 0
+    shown = browser.execute_script("return document.querySelectorAll('#values_label tbody tr').length")
+    assert shown == min(20, labels)
+    assert ("and 110 more" in page.read_text()) == (labels == 130)
+    assert names[0][:20] in browser.execute_script("return document.querySelector('#values_label tbody').textContent")
+    is_beside = browser.execute_script("return getComputedStyle(document.querySelector('.side')).display != 'none'")
+    assert is_beside == (width == 1280)
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    loaded = browser.execute_script("return performance.getEntriesByType('resource').map(one => one.name)")
+    assert loaded == []
