@@ -168,14 +168,23 @@ def crawl(
 
 @app.command()
 def explore(
-    config: ConfigFile = None, set_: Settings = None, break_lease: BreakLease = False, quiet: Quiet = False
+    config: ConfigFile = None,
+    set_: Settings = None,
+    dry_run: DryRun = False,
+    break_lease: BreakLease = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show what the images are before any network sees them: labels, what is missing, groups, sizes, look-alikes.
 
     Tables as Parquet and CSV and a page, below OUT/explore; each table with a sentence on what it means for learning.
     """
+    from mirabelle.console import Console
+    from mirabelle.pipeline.explore import dry_run as foretell
     from mirabelle.pipeline.explore import explore_images
 
+    if dry_run:
+        foretell(_load(config, set_), Console())
+        return
     for name, text in explore_images(_load(config, set_), _console(quiet), break_lease):
         print(f"{name + ':':<12}{text}" if name else f"  {text}")
 

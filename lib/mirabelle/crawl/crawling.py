@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mirabelle import __version__
 from mirabelle.config import Config
@@ -19,15 +19,16 @@ from mirabelle.crawl.journal import Journal
 from mirabelle.crawl.progress import Progress, sequences
 from mirabelle.crawl.reading import Found
 from mirabelle.crawl.robots import Robots, fetcher, user_agent
-from mirabelle.crawl.spider import Bounds, PhotoSpider, Rules
 from mirabelle.crawl.tables import known_images, known_keys, write_tables
 from mirabelle.crawl.templates import expand
-from mirabelle.crawl.web import fetch_all
 from mirabelle.errors import BarNotMet, MirabelleError, RunFailed, UserError
 from mirabelle.signals import Interrupted, interruption
 from mirabelle.storage import Store, absolute, join
 from mirabelle.table.lease import hold
 from mirabelle.table.runlog import RunLog, newest_manifests
+
+if TYPE_CHECKING:
+    from mirabelle.crawl.spider import PhotoSpider
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -128,6 +129,10 @@ def _refuse_forbidden(site: Site, url: str) -> None:
 
 
 def _carry_out(site: Site, config: Config, console: Console, runlog: RunLog, full: bool) -> list[tuple[str, str]]:
+    # Twisted marks classes of Python's own, which pyspark.ml cannot bear: loaded by a crawl alone.
+    from mirabelle.crawl.spider import Bounds, PhotoSpider, Rules
+    from mirabelle.crawl.web import fetch_all
+
     wanted = config.crawl
     journal = Journal(site.store, site.folder, runlog.run_id)
     begun = next(journal.events(), None)

@@ -7,10 +7,8 @@ waits as long as a Retry-After says.
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import random
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -22,6 +20,7 @@ from scrapy.resolver import CachingThreadedResolver
 from twisted.internet.error import DNSLookupError
 
 from mirabelle.crawl.addresses import is_private
+from mirabelle.crawl.robots import retry_after_seconds
 from mirabelle.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ class Gate:
             return self._redirected(request, response)
         busy = self._spider.busy_seconds(request, response)
         if response.status in AGAIN or busy is not None:
-            wait = _retry_after(response)
+            wait = retry_after_seconds(header(response, b"Retry-After"))
             again = self._again(request)
             if wait is not None and wait > MAX_PAUSE_SECONDS:
                 raise Refused(f"status_{response.status}", f"asked to come back in {wait:,.0f} s")
@@ -211,18 +210,3 @@ def _slots(crawler: Crawler) -> dict[str, Any]:
     engine: Any = crawler.engine
     slots: dict[str, Any] = engine.downloader.slots
     return slots
-
-
-def _retry_after(response: Response) -> float | None:
-    """In seconds; RFC 9110 10.2.3 has a number or a date."""
-    text = header(response, b"Retry-After").strip()
-    if not text:
-        return None
-    if text.isdigit():
-        return float(text)
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -6,11 +6,13 @@ robots.txt cannot be had, for a fault of its own, allows nothing.
 
 from __future__ import annotations
 
+import email.utils
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -149,3 +151,16 @@ def user_agent(contact: str | None, version: str) -> str:
             "crawl.contact is not set: sites are told whom to write to, --set crawl.contact=you@example.org"
         )
     return f"{PRODUCT}/{version} (+{contact.strip()})"
+
+
+def retry_after_seconds(told: str) -> float | None:
+    """What a Retry-After asks for: a number or a date (RFC 9110, 10.2.3); None: neither."""
+    told = told.strip()
+    if told.isdigit():
+        return float(told)
+    try:
+        moment = email.utils.parsedate_to_datetime(told)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -19,11 +19,12 @@ from mirabelle.console import Console
 from mirabelle.decode import DecodeOptions
 from mirabelle.exploration import Explored, Table, Wanted, explore
 from mirabelle.listing import Listing
+from mirabelle.listing.source import read_listing
 from mirabelle.network.preparing import cache_folder
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.failures import recording_failure
 from mirabelle.pipeline.job import Job
-from mirabelle.pipeline.source import list_source
+from mirabelle.pipeline.source import list_source, warn_of_rows
 from mirabelle.report.exploration import Shown, render_exploration
 from mirabelle.schema import ETAG, LABEL, PATH, SIZE_BYTES, SPLIT
 from mirabelle.spark.look import look
@@ -66,6 +67,17 @@ def explore_images(config: Config, console: Console, break_lease: bool = False) 
             _carry_out(job)
         runlog.finish("done")
     return job.summary
+
+
+def dry_run(config: Config, console: Console) -> None:
+    """Say what ``explore_images`` would look at; reads no picture and writes nothing."""
+    validate(config, ())
+    with tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch:
+        images = read_listing(config, scratch)
+    warn_of_rows(images, config, console)
+    columns = ", ".join((LABEL, SPLIT, *images.extra_labels))
+    read = f"read {images.rows:,} pictures, and " if config.explore.pictures else ""
+    console.say(f"would {read}make tables of {columns} below {absolute(config.output)}/explore")
 
 
 def _carry_out(job: Job) -> None:

@@ -1,5 +1,7 @@
 """Which addresses are asked, and what robots.txt allows."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -7,8 +9,7 @@ import pytest
 from mirabelle.crawl import robots
 from mirabelle.crawl.addresses import Hosts, hosts_of, is_private
 from mirabelle.crawl.description import description_of
-from mirabelle.crawl.gate import _retry_after
-from mirabelle.crawl.robots import Robots, read_rules, user_agent
+from mirabelle.crawl.robots import Robots, read_rules, retry_after_seconds, user_agent
 from mirabelle.errors import RunFailed, UserError
 from unit.crawl.test_description import SMALL
 
@@ -136,10 +137,14 @@ def test_a_contact_is_needed() -> None:
 
 @pytest.mark.parametrize(
     ("told", "seconds"),
-    [(b"120", 120.0), (b"Wed, 21 Oct 2015 07:28:00 GMT", 0.0), (b"soon", None), (None, None)],
+    [("120", 120.0), (" 5 ", 5.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("soon", None), ("", None)],
 )
-def test_retry_after(told: bytes | None, seconds: float | None) -> None:
-    from scrapy.http import Response
+def test_retry_after(told: str, seconds: float | None) -> None:
+    assert retry_after_seconds(told) == seconds
 
-    headers = {"Retry-After": told} if told is not None else {}
-    assert _retry_after(Response("https://x.org", headers=headers)) == seconds
+
+def test_scrapy_is_loaded_by_a_crawl_alone() -> None:
+    """Twisted in the process of a Spark session spoils pyspark.ml's parameters."""
+    code = "import sys, mirabelle.crawl.verbs; print(sorted({'scrapy', 'twisted'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
