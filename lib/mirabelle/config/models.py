@@ -178,7 +178,8 @@ class Classify(Section):
     group_by: str | None = Field(
         None,
         description="A label column, or a regular expression on the path (its first group, else the whole match):"
-        " pictures that agree in it stay on one side. Takes the place of the path's own splits.",
+        " pictures that agree in it stay on one side, and one without a value is a group of its own. Takes the place of"
+        " the path's own splits.",
     )
 
 

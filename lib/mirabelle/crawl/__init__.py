@@ -10,6 +10,6 @@ it came, ``finding`` the ways to a value, ``cleaning`` what is done to it, ``rea
 ``addresses`` and ``robots`` say what may be asked for, ``gate`` sees to it. ``journal`` keeps what is done, so that a
 killed crawl goes on, ``progress`` knows what is left, ``tables`` is what comes of it, ``health`` notices that a site
 has changed. ``spider`` fetches, ``web`` runs it, ``crawling`` wires all of it; ``archive`` reads pages that were kept,
-``asking`` a few new ones, and ``checking``, ``reparsing`` and ``repairing``, with ``mining``, are the verb's other
-forms.
+``asking`` a few new ones, and ``checking``, ``reparsing`` and ``repairing``, with ``mining`` and ``rewriting``, are the
+verb's other forms.
 """

@@ -129,7 +129,7 @@ def choose_sides(about: pd.DataFrame, settings: Classify) -> Sides:
     if not settings.group_by and not by_split:
         labelled = _without_singles(labelled, settings.test_share, warnings)
     labels = labelled[schema.LABEL].tolist()
-    groups = _groups(labelled, settings.group_by) if settings.group_by else None
+    groups = _groups(labelled, settings.group_by, warnings) if settings.group_by else None
     if by_split:
         frame, description = _by_split(labelled, settings)
     else:
@@ -211,16 +211,16 @@ def _by_split(labelled: pd.DataFrame, settings: Classify) -> tuple[pd.DataFrame,
     ], f"As the source splits them: {settings.train_split} and {settings.test_split}."
 
 
-def _groups(frame: pd.DataFrame, group_by: str | None) -> list[str]:
+def _groups(frame: pd.DataFrame, group_by: str | None, warnings: list[str]) -> list[str]:
     """The group of each row, by a label column or by a pattern on the path."""
     assert group_by is not None
     if group_by in frame.columns:
         groups = frame[group_by]
-        if groups.isna().any():
-            raise TrainingError(
-                f"classify.group_by {group_by!r}: {int(groups.isna().sum())} labelled pictures have none"
-            )
-        return groups.astype(str).tolist()
+        alone = groups.isna()
+        if alone.any():
+            warnings.append(f"{int(alone.sum()):,} labelled pictures have no {group_by}: each is a group of its own")
+        # No value has a NUL in it, so a path after one is none.
+        return groups.astype(str).where(~alone, "\0" + frame[schema.PATH]).tolist()
     try:
         pattern = re.compile(group_by)
     except re.error as error:

@@ -179,13 +179,18 @@ def test_what_is_neither_column_nor_pattern_is_said() -> None:
     assert "\n" not in sentence
 
 
-def test_labelled_rows_without_a_group_are_counted() -> None:
+def test_labelled_rows_without_a_group_are_groups_of_their_own() -> None:
     rows = objects(2, 10, 2)
     rows.loc[[0, 5, 7], "thing"] = None
     # A row that has no label needs no group either.
     rows.loc[7, "label"] = None
-    with pytest.raises(TrainingError, match=r"classify\.group_by 'thing': 2 labelled pictures have none"):
-        choose_sides(rows, Classify(group_by="thing"))
+    sides = choose_sides(rows, Classify(group_by="thing"))
+    assert sides.warnings == ("2 labelled pictures have no thing: each is a group of its own",)
+    assert len(sides.frame) == len(rows) - 1
+    chosen = sides.frame.merge(rows[["path", "thing"]], on="path").dropna(subset=["thing"])
+    assert (chosen.groupby("thing")["_side"].nunique() == 1).all()
+    # Without any group it is as if none were asked for, and told.
+    assert "have no thing" in choose_sides(objects(2, 10, 2).assign(thing=None), Classify(group_by="thing")).warnings[0]
 
 
 def test_too_few_groups_are_said() -> None:
