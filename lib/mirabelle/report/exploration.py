@@ -84,7 +84,10 @@ def _cells(row: dict[Any, Any], table: Shown) -> list[dict[str, Any]]:
         bar = None
         if name == table.bar and isinstance(value, float) and math.isfinite(value):
             bar = f"{100 * min(1.0, max(0.0, value)):.1f}"
-        cells.append({"text": _text(str(name), value)[:MAX_TEXT], "bar": bar, "number": isinstance(value, int | float)})
+        text = _text(str(name), value)
+        is_many = not isinstance(value, str) and "\n" in text
+        shown = text if is_many else text[:MAX_TEXT]
+        cells.append({"text": shown, "bar": bar, "number": isinstance(value, int | float), "many": is_many})
     return cells
 
 
