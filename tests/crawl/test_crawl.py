@@ -145,6 +145,19 @@ def test_limits(place: Place, drawn: list[bytes]) -> None:
     assert "5 list pages in a row could not be had" in done.stderr
 
 
+def test_an_output_that_cannot_be_written_to_ends_it_at_once(place: Place, drawn: list[bytes]) -> None:
+    place.crawled.mkdir(parents=True)
+    (place.crawled / "images").write_text("in the way")
+    with Site(drawn, planes(120, faulty=False), per_page=12, delay=0.05) as site:
+        done = place.run(site, "planespotters-2020")
+        assert len(site.log) < 100
+    assert done.code == 2, done.stderr
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert f"{place.crawled}/images" in error
+    manifest = json.loads(next((place.output / "runs").glob("*.json")).read_text())
+    assert (manifest["status"], manifest["exit_code"]) == ("failed", 2)
+
+
 def test_into_a_bucket_and_on_after_a_kill(place: Place, drawn: list[bytes], aws: Server, bucket: str) -> None:
     shown = planes(60, faulty=True)
     to = f"output=s3://{bucket}/out"

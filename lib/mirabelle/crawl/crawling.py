@@ -24,7 +24,7 @@ from mirabelle.crawl.templates import expand
 from mirabelle.errors import BarNotMet, MirabelleError, RunFailed, UserError
 from mirabelle.signals import Interrupted, interruption
 from mirabelle.storage import Store, absolute, join
-from mirabelle.table.lease import hold
+from mirabelle.table.lease import Lease, hold
 from mirabelle.table.runlog import RunLog, newest_manifests
 
 if TYPE_CHECKING:
@@ -111,14 +111,14 @@ def crawl(config: Config, console: Console, full: bool = False, break_lease: boo
     """
     site = open_site(config, console)
     runlog = RunLog(site.store, site.output, "crawl", config.masked())
-    with hold(site.store, site.output, runlog.run_id, "crawl", break_lease):
+    with hold(site.store, site.output, runlog.run_id, "crawl", break_lease) as lease:
         runlog.update(site=site.description.site.name, layout=site.description.site.layout, user_agent=site.user_agent)
         runlog.update(permission=config.crawl.permission, description=site.description.model_dump(mode="json"))
         runlog.write()
         with _recording(runlog):
             for template in site.start:
                 _refuse_forbidden(site, next(expand(template))[0].url)
-            return _carry_out(site, config, console, runlog, full)
+            return _carry_out(site, config, console, runlog, lease, full)
 
 
 def _refuse_forbidden(site: Site, url: str) -> None:
@@ -128,7 +128,9 @@ def _refuse_forbidden(site: Site, url: str) -> None:
         raise UserError(f"{url} is not asked: its host's robots.txt does not allow it; take another start address")
 
 
-def _carry_out(site: Site, config: Config, console: Console, runlog: RunLog, full: bool) -> list[tuple[str, str]]:
+def _carry_out(
+    site: Site, config: Config, console: Console, runlog: RunLog, lease: Lease, full: bool
+) -> list[tuple[str, str]]:
     # Twisted marks classes of Python's own, which pyspark.ml cannot bear: loaded by a crawl alone.
     from mirabelle.crawl.spider import Bounds, PhotoSpider, Rules
     from mirabelle.crawl.web import fetch_all
@@ -169,6 +171,7 @@ def _carry_out(site: Site, config: Config, console: Console, runlog: RunLog, ful
         except Interrupted as error:
             ended = error
     journal.flush()
+    lease.check()
     with runlog.time("tables"):
         total = write_tables(site.store, site.folder, site.description, journal.events)
     counts = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from parsel import Selector
 from w3lib.encoding import html_to_unicode
+from w3lib.html import get_base_url
 
 from mirabelle.crawl.templates import Address
 
@@ -42,6 +43,11 @@ class Page:
     def tree(self) -> Selector:
         """The page as a tree; one without any tag for what is no markup."""
         return Selector(text=self.text or "<html/>", type="html", base_url=self.url)
+
+    @cached_property
+    def base(self) -> str:
+        """What its relative addresses are relative to."""
+        return str(get_base_url(self.text, self.url))
 
     @cached_property
     def values(self) -> Any:

@@ -87,12 +87,13 @@ class Progress:
         """The first of a journal, which tells when and by which run."""
 
     def _page(self, event: dict[str, Any]) -> None:
-        sequence = self.sequences[event["sequence"]]
+        # A crawl that goes on may have been given other lists since: what it read counts, and no list follows from it.
+        known = event["sequence"] < len(self.sequences)
+        sequence = self.sequences[event["sequence"]] if known else Sequence(event["sequence"], deque())
         self.pages += 1
         self._listed |= {mark(event["asked"]), mark(event["url"])}
-        told: dict[str, str] = {}
-        if sequence.waiting and sequence.waiting[0].url == event["asked"]:
-            told = sequence.waiting.popleft().told
+        is_next = bool(sequence.waiting) and sequence.waiting[0].url == event["asked"]
+        told = sequence.waiting.popleft().told if is_next else {}
         self._read.append((sequence, Address(event["asked"], told)))
         keys = [*(photo["key"] for photo in event["photos"]), *event["links"]]
         new = [key for key in keys if self.is_new(key)]
@@ -105,6 +106,8 @@ class Progress:
             if self.is_new(key):
                 self.links[key] = url
                 self._seen.add(mark(key))
+        if not is_next:
+            return
         if all_known:
             sequence.waiting.clear()
         elif new:

@@ -13,7 +13,7 @@ from typing import Any
 from mirabelle.console import Console
 from mirabelle.crawl.gate import Archive, Gate, Resolver, Throttle
 from mirabelle.crawl.spider import PhotoSpider
-from mirabelle.errors import RunFailed
+from mirabelle.errors import MirabelleError, RunFailed
 from mirabelle.signals import ENDING, EXIT_CODE_BASE, Interrupted
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -66,13 +66,14 @@ def fetch_all(spider: PhotoSpider, user_agent: str, timeout_seconds: float, cons
 
     Resolver.may_be_private = spider.rules.hosts.may_be_private
     process = AsyncCrawlerProcess(settings(spider, user_agent, timeout_seconds))
-    broken: list[str] = []
-    handler = _Broken(broken)
-    logger = logging.getLogger("scrapy")
-    logger.addHandler(handler)
+    broken: list[BaseException | str] = []
     crawler = process.create_crawler(_handed_over(spider))
     process.crawl(crawler)
     from twisted.internet import reactor, task
+
+    handler = _Broken(broken, lambda: reactor.callFromThread(crawler.stop))
+    logger = logging.getLogger("scrapy")
+    logger.addHandler(handler)
 
     with (
         _stopping(lambda: reactor.callFromThread(crawler.stop)) as received,
@@ -87,8 +88,11 @@ def fetch_all(spider: PhotoSpider, user_agent: str, timeout_seconds: float, cons
             logger.removeHandler(handler)
     if received:
         raise Interrupted(received[0])
+    if broken and isinstance(broken[0], MirabelleError):
+        raise broken[0]
     if broken:
-        raise RunFailed(f"the crawl broke: {broken[0]}; what it fetched is kept, and the same command goes on")
+        kind = f"{type(broken[0]).__name__}: " if isinstance(broken[0], BaseException) else ""
+        raise RunFailed(f"the crawl broke: {kind}{broken[0]}; what it fetched is kept, and the same command goes on")
 
 
 def _handed_over(spider: PhotoSpider) -> type[PhotoSpider]:
@@ -104,16 +108,18 @@ def _handed_over(spider: PhotoSpider) -> type[PhotoSpider]:
 
 
 class _Broken(logging.Handler):
-    """Scrapy logs what breaks in a callback, and goes on."""
+    """Scrapy logs what breaks in a callback, and goes on; a crawl whose journal cannot be written must not."""
 
-    def __init__(self, found: list[str]) -> None:
+    def __init__(self, found: list[BaseException | str], stop: Callable[[], None]) -> None:
         super().__init__(logging.ERROR)
-        self._found = found
+        self._found, self._stop = found, stop
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep what broke."""
+        """Keep what broke, and have the crawl end."""
         error = record.exc_info[1] if record.exc_info else None
-        self._found.append(f"{type(error).__name__}: {error}" if error else record.getMessage())
+        self._found.append(error or record.getMessage())
+        if len(self._found) == 1:
+            self._stop()
 
 
 @contextmanager

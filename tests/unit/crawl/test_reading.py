@@ -114,6 +114,13 @@ def test_a_list() -> None:
     assert listed.photos[0].values["page_url"] == "https://x.org/photos?page=1"
 
 
+def test_a_page_may_say_what_its_addresses_are_relative_to() -> None:
+    body = b'<base href="https://cdn.x.org/a/"><div class="photo"><img src="1.jpg"></div><a class="next" href="2">n</a>'
+    listed = read_list(Page("https://x.org/photos", body), DESCRIPTION)
+    assert listed.photos[0].values["image_url"] == "https://cdn.x.org/a/1.jpg"
+    assert listed.next == ["https://cdn.x.org/a/2"]
+
+
 def test_keys() -> None:
     given = {
         "site": {"name": "site"},

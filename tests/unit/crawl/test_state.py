@@ -91,6 +91,15 @@ def test_pages_that_were_not_as_described_come_again() -> None:
     assert made.is_new("image=https://x.org/9.jpg")
 
 
+def test_other_lists_than_an_interrupted_crawl_had() -> None:
+    made = progress(start="https://x.org/{page:8..9}")
+    made.apply({"event": "page", **page(1, 1, 2)})
+    made.apply({"event": "page", **page(9, 3), "sequence": 5})
+    assert (upcoming(made), made.pending, made.pages) == ("https://x.org/8", 3, 2)
+    made.apply({"event": "page", **page(8, 4)})
+    assert upcoming(made) is None, "the other page was read already"
+
+
 def journal_at(folder: Path, run: str = "run") -> Journal:
     return Journal(DiskStore(), str(folder), run)
 
