@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
@@ -14,6 +16,7 @@ from conftest import SHARED, break_some
 from mirabelle.config import load
 from mirabelle.console import Console
 from mirabelle.pipeline.explore import explore_images
+from mirabelle.schema import photos_schema
 
 
 def explored(output: Path, *settings: str) -> tuple[dict, Path]:
@@ -74,6 +77,25 @@ def test_pictures_that_look_alike(spark: SparkSession, tmp_path: Path) -> None:
         ["3 again.jpg", "3.png"],
         ["5 small.png", "5.png"],
     ]
+
+
+def test_a_crawls_table_has_two_photographs_of_one_picture(spark: SparkSession, pictures: Path, tmp_path: Path) -> None:
+    paths = sorted(str(path) for path in (pictures / "Test" / "amber").glob("*.png"))
+    rows = [(path, number, "Airbus") for number, path in enumerate(paths)] + [(paths[0], 99, "Boeing")]
+    table = [
+        {"path": path, "image_url": f"https://x.org/{n}.png", "sha256": path, "constructor": maker, "airline": "=ANA"}
+        for path, n, maker in rows
+    ]
+    pq.write_table(pa.Table.from_pylist(table, photos_schema()), tmp_path / "photos.parquet")
+    manifest, folder = explored(
+        tmp_path / "output", f"images.manifest={tmp_path / 'photos.parquet'}", "labels.label=constructor"
+    )
+    assert manifest["counts"]["listed"] == len(rows)
+    assert manifest["counts"]["copies"] == 1
+    conflicts = pd.read_parquet(folder / "tables" / "conflicting_duplicates.parquet")
+    assert conflicts.loc[conflicts["kind"] == "exact", "label"].tolist() == ["Airbus, Boeing"]
+    values = pd.read_parquet(folder / "tables" / "values_label.parquet").set_index("value")["images"].to_dict()
+    assert values == {"Airbus": len(paths), "Boeing": 1}
 
 
 def test_real_photographs(spark: SparkSession, tmp_path: Path) -> None:

@@ -129,6 +129,8 @@ def read_manifest(
             etags_tell_content=files.has_etags,
             says_labels=bool(layout or told),
             is_walk=False,
+            # The same picture at two addresses of a site is two rows there.
+            disagreeing="unknown" if files.is_crawl else "refuse",
         )
     except pa.ArrowException as error:
         raise ListingError(f"images.manifest {path}: {str(error).splitlines()[0]}; mend that row or column") from error
@@ -162,9 +164,9 @@ class _Files:
             raise ListingError(
                 f"images.manifest {path} has no column {' or '.join(KNOWN[schema.PATH][:5])}; it has {columns}"
             )
-        self._is_crawl = set(columns) >= CRAWL
+        self.is_crawl = set(columns) >= CRAWL
         used = {*self._columns.values(), self._bucket, self._latest, self._deleted, *INVENTORY}
-        used |= OF_CRAWLS if self._is_crawl else set()
+        used |= OF_CRAWLS if self.is_crawl else set()
         self.labels = [name for name in columns if name not in used]
         self.is_inventory = self._bucket is not None
         self.has_etags = self._columns[schema.ETAG] is not None
@@ -228,7 +230,7 @@ class _Files:
         modified, moment = times(told(schema.MODIFIED), is_utc=self._bucket is not None)
         size = sizes(told(schema.SIZE_BYTES))
         etag = pc.utf8_trim(told(schema.ETAG).cast(pa.string()), '"')
-        if self._is_crawl:
+        if self.is_crawl:
             etag = pc.binary_join_element_wise("~", rows.column("sha256"), "")
         parts = (pc.fill_null(column.cast(pa.string()), "") for column in (moment, size))
         # The mark in front tells it from one that stands for content.

@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +18,9 @@ from mirabelle.storage.database import column, copy_to, open_database, quoted
 
 if TYPE_CHECKING:
     import duckdb
+
+
+Disagreeing = Literal["refuse", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def write_listing(
     etags_tell_content: bool,
     says_labels: bool,
     is_walk: bool,
+    disagreeing: Disagreeing = "refuse",
 ) -> Listing:
     """Put batches away as a listing: a walk's sorted by path, a manifest's without rows that repeat a path.
 
@@ -73,6 +77,7 @@ def write_listing(
         etags_tell_content: as in ``Listing``.
         says_labels: whether anything was to tell labels.
         is_walk: whether the rows are in no order, and none comes twice.
+        disagreeing: rows of one path with different labels are refused, or what they disagree in is not known.
     """
     raw = new_file(scratch)
     with pq.ParquetWriter(raw, schema.listing_schema(extra), compression="zstd") as writer:
@@ -85,6 +90,7 @@ def write_listing(
         etags_tell_content=etags_tell_content,
         says_labels=says_labels,
         is_walk=is_walk,
+        disagreeing=disagreeing,
         leftovers=(raw,),
     )
 
@@ -97,6 +103,7 @@ def finish_listing(
     etags_tell_content: bool,
     says_labels: bool,
     is_walk: bool = True,
+    disagreeing: Disagreeing = "refuse",
     leftovers: Sequence[str] = (),
 ) -> Listing:
     """A listing out of a query for its rows; ``leftovers`` are removed after it.
@@ -112,9 +119,12 @@ def finish_listing(
         else:
             rows, paths = database.execute(f"select count(*), count(distinct path) from ({query})").fetchall()[0]
             repeated = rows - paths
-            if repeated:
+            if repeated and disagreeing == "refuse":
                 _check_conflicts(database, query, extra)
-            copy_to(database, query + (_newest(extra) if repeated else ""), file)
+                query += _newest(extra)
+            elif repeated:
+                query = _agreed(query, extra)
+            copy_to(database, query, file)
         found = database.execute(
             "select count(*), coalesce(sum(size_bytes), 0), count(*) filter (where label is null),"
             f" count(distinct label) from {quoted(file)}"
@@ -154,6 +164,14 @@ def _newest(extra: Sequence[str]) -> str:
     others = [schema.ETAG, schema.SIZE_BYTES, schema.LABEL, schema.SPLIT, *extra]
     order = ", ".join(f"{column(name)} desc nulls last" for name in (schema.MODIFIED, *others))
     return f" qualify row_number() over (partition by path order by {order}) = 1"
+
+
+def _agreed(query: str, extra: Sequence[str]) -> str:
+    """SQL that keeps one row of each path: of each column what its rows agree in, and nothing where they do not."""
+    labels = (schema.LABEL, schema.SPLIT, *extra)
+    told = [f"case when min({v}) = max({v}) then min({v}) end as {v}" for v in map(column, labels)]
+    facts = [f"min({name}) as {name}" for name in (schema.SIZE_BYTES, schema.MODIFIED, schema.ETAG)]
+    return f"select path, {', '.join([*facts, *told])} from ({query}) group by path"
 
 
 def new_file(scratch: str) -> str:

@@ -19,6 +19,7 @@ from mirabelle.console import Console
 from mirabelle.decode import DecodeOptions
 from mirabelle.exploration import Explored, Table, Wanted, explore
 from mirabelle.listing import Listing
+from mirabelle.listing.manifest import CRAWL
 from mirabelle.listing.source import read_listing
 from mirabelle.network.preparing import cache_folder
 from mirabelle.pipeline.checks import validate
@@ -30,7 +31,7 @@ from mirabelle.schema import ETAG, LABEL, PATH, SIZE_BYTES, SPLIT
 from mirabelle.spark.look import look
 from mirabelle.spark.session import open_session
 from mirabelle.storage import absolute
-from mirabelle.storage.database import open_database, quoted
+from mirabelle.storage.database import column, open_database, quoted
 from mirabelle.table.lease import hold
 from mirabelle.table.runlog import RunLog
 from mirabelle.worker.fetching import ImageSource
@@ -87,8 +88,7 @@ def _carry_out(job: Job) -> None:
     columns = (LABEL, SPLIT, *images.extra_labels)
     with job.runlog.time("tables"), open_database(job.scratch) as database:
         seen = f"left join {quoted(f'{facts}/*.parquet')} using (path)" if facts else ""
-        # Sizes of the listing are what the store said.
-        database.execute(f"create view images as select * from {quoted(images.file)} {seen}")
+        database.execute(f"create view images as select * from ({_rows(job, images)}) {seen}")
         asked = Wanted(columns, wanted.within, wanted.groups, facts is not None, wanted.near_distance)
         explored = explore(database, asked)
     folder = job.folder("explore")
@@ -106,6 +106,26 @@ def _carry_out(job: Job) -> None:
     job.summary += [("images", f"{explored.images:,}")]
     job.summary += [("", table.meaning) for table in explored.tables]
     job.summary += [("tables", f"{folder}/tables"), ("page", f"{folder}/index.html")]
+
+
+def _rows(job: Job, images: Listing) -> str:
+    """A query of the listing's rows; of a crawl's table all of them, where one picture is two photographs, too."""
+    config = job.config
+    manifest = absolute(config.images.manifest) if config.images.manifest else ""
+    if not manifest.endswith(".parquet") or config.labels.table or config.images.layout:
+        return f"select * from {quoted(images.file)}"
+    local = Path(job.scratch) / "manifest.parquet"
+    local.write_bytes(store_of(config, manifest).read(manifest, 2**34))
+    names = pq.read_schema(local).names
+    if not set(names) >= CRAWL:
+        return f"select * from {quoted(images.file)}"
+    label = column(config.labels.label) if config.labels.label in names else "null"
+    split = column(config.labels.split) if config.labels.split in names else "null"
+    more = "".join(f", {column(name)}" for name in images.extra_labels)
+    return (
+        f"select path, {label} as label, {split} as split{more} from {quoted(str(local))}"
+        f" where path in (select path from {quoted(images.file)})"
+    )
 
 
 def _look(job: Job, images: Listing) -> str:
