@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from conftest import SHARED, break_some
+from conftest import REPOSITORY, SHARED, break_some
+from documents import command
+from mirabelle.cli import main
 from mirabelle.config import load
 from mirabelle.console import Console
 from mirabelle.pipeline.explore import explore_images
@@ -87,9 +89,14 @@ def test_a_crawls_table_has_two_photographs_of_one_picture(spark: SparkSession, 
         for path, n, maker in rows
     ]
     pq.write_table(pa.Table.from_pylist(table, photos_schema()), tmp_path / "photos.parquet")
-    manifest, folder = explored(
-        tmp_path / "output", f"images.manifest={tmp_path / 'photos.parquet'}", "labels.label=constructor"
-    )
+    # As README has it, with conf/planes.yaml, but for the places.
+    program, *words = command("README.md", "mirabelle explore")
+    assert program == "mirabelle"
+    words[words.index("conf/planes.yaml")] = str(REPOSITORY / "conf" / "planes.yaml")
+    output = tmp_path / "output"
+    assert main([*words, "--set", f"images.manifest={tmp_path / 'photos.parquet'}", "--set", f"output={output}"]) == 0
+    manifest = json.loads(next((output / "runs").glob("*.json")).read_text())
+    folder = output / "explore" / manifest["run_id"]
     assert manifest["counts"]["listed"] == len(rows)
     assert manifest["counts"]["copies"] == 1
     conflicts = pd.read_parquet(folder / "tables" / "conflicting_duplicates.parquet")
