@@ -6,6 +6,6 @@ the pictures themselves comes in as files (``spark.look``).
 """
 
 from mirabelle.exploration.alike import Alike, find_alike
-from mirabelle.exploration.tables import Explored, Table, Wanted, explore
+from mirabelle.exploration.tables import Explored, Table, Wanted, explore, see
 
-__all__ = ["Alike", "Explored", "Table", "Wanted", "explore", "find_alike"]
+__all__ = ["Alike", "Explored", "Table", "Wanted", "explore", "find_alike", "see"]

@@ -1,7 +1,8 @@
 """Pictures that are the same, or look it: by hash, and by perceptual hashes that differ in few bits. [DuckDB; driver]
 
 Hashes of 64 bits that differ in at most d of them agree wholly in one of d + 1 parts (the pigeonhole principle), so
-only pictures that share a part are compared: no pass over all pairs.
+only hashes that share a part are compared: no pass over all pairs. Pictures of one hash are one from the start, so that
+ten thousand plain grounds cost no more than one.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ if TYPE_CHECKING:
     import duckdb
 
 BITS = 64
-# A part that more pictures share is no sign of anything: plain grounds, drawings on white.
+# A part that more hashes share is no sign of anything.
 MOST_IN_A_PART = 1_000
 MOST_PAIRS = 500_000
+# Of a table; the counts are of all.
+MOST_SETS = 10_000
 PATHS_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Alike:
-    """Pictures that are alike.
+    """Pictures that are alike. Each table has ``MOST_SETS`` rows at most, the largest sets; the counts are of all.
 
     Attributes:
         exact: a row for each content that several images have: ``sha256, images, labels, label, paths``.
@@ -32,7 +35,9 @@ class Alike:
         conflicting: those of both that bear different labels, ``kind`` first.
         exact_extra: images beyond the first of each content.
         near_images: images in such sets.
-        skipped: parts of hashes that too many pictures share to be compared, and that were not.
+        conflicting_sets: how many bear different labels.
+        skipped: parts of hashes that too many hashes share to be compared, and that were not.
+        is_cut: whether more hashes are alike than were compared.
     """
 
     exact: pd.DataFrame
@@ -40,79 +45,98 @@ class Alike:
     conflicting: pd.DataFrame
     exact_extra: int
     near_images: int
+    conflicting_sets: int
     skipped: int
+    is_cut: bool
 
 
-def find_alike(database: duckdb.DuckDBPyConnection, distance: int) -> Alike:
-    """Compare the pictures of the view ``images`` (``path, label, sha256, phash``).
+def find_alike(database: duckdb.DuckDBPyConnection, distance: int, most_pairs: int = MOST_PAIRS) -> Alike:
+    """Compare the pictures of the view ``images`` (``path, label, _sha256, _phash``).
 
     Args:
         database: with that view; tables of its own are left in it.
         distance: bits in which hashes may differ, 0 to 7.
+        most_pairs: of hashes that are joined.
     """
-    exact = database.execute(
-        f"""select sha256, count(*) as images, count(distinct label) as labels,
-            string_agg(distinct label, ', ' order by label) as label,
-            array_slice(list(path order by path), 1, {PATHS_SHOWN}) as paths
-        from images where sha256 is not null group by sha256 having count(*) > 1
-        order by images desc, sha256"""
-    ).df()
-    skipped = _pairs(database, distance)
-    near = _sets(database)
-    kinds = [exact.drop(columns="sha256").assign(kind="exact"), near.assign(kind="near")]
-    both = pd.concat(kinds, ignore_index=True)
-    conflicting = both.loc[both["labels"] > 1, ["kind", "images", "labels", "label", "paths"]]
-    extra = int((exact["images"] - 1).sum()) if len(exact) else 0
-    return Alike(exact, near, conflicting.reset_index(drop=True), extra, int(near["images"].sum()), skipped)
-
-
-def _pairs(database: duckdb.DuckDBPyConnection, distance: int) -> int:
-    """Leave pairs of different contents that look alike in the table ``pairs``; how many parts were too common."""
-    # One picture of each content: copies are told already.
+    told = f"""count(*) as images, count(distinct label) as labels,
+        string_agg(distinct label, ', ' order by label) as label,
+        array_slice(list(path order by path), 1, {PATHS_SHOWN}) as paths, min(path) as first"""
     database.execute(
-        """create or replace table looks as select min(path) as path, any_value(phash) as phash
-        from images where phash is not null group by sha256"""
+        f"create or replace table exact as select _sha256 as sha256, {told} from images where _sha256 is not null"
+        " group by _sha256 having count(*) > 1"
+    )
+    skipped, is_cut = _pairs(database, distance, most_pairs)
+    _join(database)
+    database.execute(
+        f"create or replace table near as select {told} from members join images using (_phash) group by root"
+    )
+    both = "(select 'exact' as kind, * exclude sha256 from exact union all select 'near' as kind, * from near)"
+    (extra,) = _one(database, "select coalesce(sum(images - 1), 0) from exact")
+    (near_images,) = _one(database, "select coalesce(sum(images), 0) from near")
+    (conflicting,) = _one(database, f"select count(*) from {both} where labels > 1")
+    return Alike(
+        _largest(database, "exact", "images desc, sha256"),
+        _largest(database, "near", "images desc, first"),
+        _largest(database, f"{both} where labels > 1", "kind, images desc, first"),
+        int(extra),
+        int(near_images),
+        int(conflicting),
+        skipped,
+        is_cut,
+    )
+
+
+def _pairs(database: duckdb.DuckDBPyConnection, distance: int, most: int) -> tuple[int, bool]:
+    """Leave pairs of different hashes that are alike in the table ``pairs``.
+
+    Returns how many parts were too common, and whether there are more pairs.
+    """
+    database.execute(
+        """create or replace table hashes as select _phash, count(distinct _sha256) as contents
+        from images where _phash is not null group by 1"""
     )
     edges = [round(BITS * part / (distance + 1)) for part in range(distance + 2)]
     parts = " union all ".join(
-        f"select path, phash, {number} as part, (phash >> {start}) & {2 ** (stop - start) - 1}::ubigint as bits"
-        " from looks"
+        f"select _phash, {number} as part, (_phash >> {start}) & {2 ** (stop - start) - 1}::ubigint as bits from hashes"
         for number, (start, stop) in enumerate(pairwise(edges))
     )
     database.execute(f"create or replace table parts as {parts}")
     database.execute("create or replace table common as select part, bits, count(*) as n from parts group by all")
     (skipped,) = _one(database, f"select count(*) from common where n > {MOST_IN_A_PART}")
     database.execute(
-        f"""create or replace table pairs as select distinct a.path as one, b.path as other
+        f"""create or replace table pairs as select distinct a._phash as one, b._phash as other
         from parts a join common c on a.part = c.part and a.bits = c.bits and c.n between 2 and {MOST_IN_A_PART}
-        join parts b on a.part = b.part and a.bits = b.bits and a.path < b.path
-        where bit_count(xor(a.phash, b.phash)) <= {distance} limit {MOST_PAIRS}"""
+        join parts b on a.part = b.part and a.bits = b.bits and a._phash < b._phash
+        where bit_count(xor(a._phash, b._phash)) <= {distance} limit {most + 1}"""
     )
-    return int(skipped)
+    (pairs,) = _one(database, "select count(*) from pairs")
+    return int(skipped), pairs > most
 
 
-def _sets(database: duckdb.DuckDBPyConnection) -> pd.DataFrame:
-    """Images that pairs join into one set, by the labels that they have."""
-    parents: dict[str, str] = {}
+def _join(database: duckdb.DuckDBPyConnection) -> None:
+    """Leave the table ``members``: the hashes of each set of pictures that look alike, and its ``root``."""
+    parents: dict[int, int] = {}
 
-    def root(path: str) -> str:
-        while parents.setdefault(path, path) != path:
-            parents[path] = parents[parents[path]]
-            path = parents[path]
-        return path
+    def root(bits: int) -> int:
+        while parents.setdefault(bits, bits) != bits:
+            parents[bits] = parents[parents[bits]]
+            bits = parents[bits]
+        return bits
 
     for one, other in database.execute("select one, other from pairs order by all").fetchall():
         parents[root(other)] = root(one)
-    members = pd.DataFrame({"path": list(parents), "root": [root(path) for path in parents]}, dtype=str)
-    database.register("members", members)
-    found = database.execute(
-        f"""select count(*) as images, count(distinct label) as labels,
-            string_agg(distinct label, ', ' order by label) as label,
-            array_slice(list(path order by path), 1, {PATHS_SHOWN}) as paths
-        from members join images using (path) group by root order by images desc, min(path)"""
-    ).df()
-    database.unregister("members")
-    return found
+    joined = pd.DataFrame({"_phash": list(parents), "root": [root(bits) for bits in parents]}, dtype="uint64")
+    database.register("joined", joined)
+    # A hash that several contents have is a set of its own.
+    database.execute(
+        """create or replace table members as select _phash, root from joined
+        union all select _phash, _phash from hashes where contents > 1 and _phash not in (select _phash from joined)"""
+    )
+    database.unregister("joined")
+
+
+def _largest(database: duckdb.DuckDBPyConnection, source: str, order: str) -> pd.DataFrame:
+    return database.execute(f"select * exclude first from {source} order by {order} limit {MOST_SETS}").df()
 
 
 def _one(database: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mirabelle.exploration.alike import Alike, find_alike
+from mirabelle.exploration.alike import MOST_PAIRS, Alike, find_alike
 from mirabelle.schema import LABEL, SPLIT
 from mirabelle.storage.database import column as name_of
 from mirabelle.storage.database import quoted
@@ -24,6 +25,8 @@ WITHIN = "model_type"
 # All values of a column are in its table, unless they are more than this: then the most frequent.
 MOST_VALUES = 10_000
 MOST_COMBINATIONS = 1_000
+# Of a column's name in a file's, which may have 255 bytes.
+MOST_LETTERS = 50
 SIDES_PX = (100, 200, 320, 640, 1280, 2560)
 # A value of more than this share of the images decides much of what is learnt.
 DOMINATES = 0.1
@@ -82,18 +85,32 @@ class Explored:
     alike: Alike | None = None
 
 
+def see(database: duckdb.DuckDBPyConnection, rows: str, facts: str | None) -> None:
+    """Make the view ``images``: what is listed, and of each path what its picture says.
+
+    Args:
+        database: the view is left in it.
+        rows: query of the listing's rows.
+        facts: query of ``path, sha256, phash, format, width_px, height_px, code``, or None. In the view their names
+            begin with an underscore, as no label's does: a listing may well have a column ``format`` of its own.
+    """
+    seen = f"left join (select path, columns(* exclude (path)) as '_\\0' from ({facts})) using (path)" if facts else ""
+    database.execute(f"create or replace view images as select * from ({rows}) {seen}")
+
+
 def explore(database: duckdb.DuckDBPyConnection, wanted: Wanted) -> Explored:
     """Make the tables of the view ``images``: a listing's columns, and where pictures were read their facts, too.
 
-    Those are ``sha256, phash, format, width_px, height_px, code``.
+    ``see`` makes that view.
     """
     (images,) = database.execute("select count(*) from images").fetchall()[0]
     used = [name for name in wanted.columns if _has_values(database, name)]
     tables = [_columns(database, wanted.columns, images), *_combinations(database, used, images)]
-    tables += [_values(database, name, images) for name in used]
+    files = file_names(wanted.columns)
+    tables += [_values(database, name, files[name], images) for name in used]
     within = wanted.within or (WITHIN if WITHIN in used else None)
     if within in used and LABEL in used and within != LABEL:
-        tables.append(_within(database, within))
+        tables.append(_within(database, within, files[within]))
     groups = [name for name in (GROUPS if wanted.groups is None else wanted.groups) if name in used]
     if groups:
         tables.append(_groups(database, groups, images))
@@ -105,13 +122,24 @@ def explore(database: duckdb.DuckDBPyConnection, wanted: Wanted) -> Explored:
     return Explored(images, tables, alike)
 
 
-def file_name(column: str) -> str:
-    """A column's name as part of a file's."""
-    return re.sub(r"\W+", "_", column).strip("_").lower() or "column"
+def file_names(columns: Sequence[str]) -> dict[str, str]:
+    """Each column's name as part of a file's: safe, short, and no two the same, whatever case tells."""
+    names: dict[str, str] = {}
+    for name in columns:
+        stem = re.sub(r"\W+", "_", name).strip("_").lower()[:MOST_LETTERS] or "column"
+        tries = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
+        names[name] = next(file for file in tries if file not in names.values())
+    return names
 
 
 def _known(name: str) -> str:
     return f"nullif(trim(cast({name_of(name)} as varchar)), '')"
+
+
+def _day(name: str) -> str:
+    """The day of a moment; of what is no moment its first ten letters, as dates begin in most ways to write them."""
+    told = _known(name)
+    return f"coalesce(strftime(try_cast({told} as timestamp), '%Y-%m-%d'), left({told}, 10))"
 
 
 def _has_values(database: duckdb.DuckDBPyConnection, name: str) -> bool:
@@ -165,35 +193,47 @@ def _combinations(database: duckdb.DuckDBPyConnection, names: list[str], images:
     )
 
 
-def _values(database: duckdb.DuckDBPyConnection, name: str, images: int) -> Table:
+def _values(database: duckdb.DuckDBPyConnection, name: str, file: str, images: int) -> Table:
+    database.execute(
+        f"""create or replace table counted as select value, images, images / {max(1, images)} as share,
+            row_number() over (order by images desc, value) as rank
+        from (select {_known(name)} as value, count(*) as images from images group by 1) where value is not null"""
+    )
     rows = database.execute(
-        f"""select value, images, rank, share, sum(share) over (order by rank) as cumulative_share from (
-            select {_known(name)} as value, count(*) as images, count(*) / {max(1, images)} as share,
-                row_number() over (order by count(*) desc, {_known(name)}) as rank
-            from images where {_known(name)} is not null group by 1)
-        order by rank limit {MOST_VALUES}"""
+        f"""select value, images, rank, share, sum(share) over (order by rank) as cumulative_share
+        from counted order by rank limit {MOST_VALUES}"""
     ).df()
-    first, last = rows.iloc[0], rows.iloc[-1]
-    if len(rows) == 1:
+    # Of all values, not of those in the table alone.
+    values, half = database.execute(
+        """select count(*), count(*) filter (2 * before < total) from (select
+            sum(images) over (order by rank) - images as before, sum(images) over () as total from counted)"""
+    ).fetchall()[0]
+    rarest, fewest = database.execute("select value, images from counted order by rank desc limit 1").fetchall()[0]
+    first = rows.iloc[0]
+    if values == 1:
         meaning = f"All images that have a {name} have the same, {first['value']}: it tells nothing apart."
     elif name == SPLIT:
         meaning = "; ".join(f"{row.value} {row.images:,}" for row in rows.head(5).itertuples()) + "."
     elif name == LABEL:
         meaning = (
             f"Always answering {first['value']} would be right for {first['share']:.1%} of all images: a classifier has"
-            f" to do better. The rarest of {len(rows):,} labels, {last['value']}, has {last['images']:,}."
+            " to do better. "
+        )
+        meaning += (
+            f"Each of the {values:,} labels has {fewest:,}."
+            if first["images"] == fewest
+            else f"The rarest of {values:,} labels, {rarest}, has {fewest:,}."
         )
     else:
-        half = int((rows["cumulative_share"] < 0.5 * rows["share"].sum()).sum()) + 1
-        meaning = f"{half:,} of {len(rows):,} values of {name} make half of the images that have one."
-    return Table(f"values_{file_name(name)}", f"Values of {name}", meaning, rows, "share")
+        meaning = f"{half:,} of {values:,} values of {name} make half of the images that have one."
+    return Table(f"values_{file}", f"Values of {name}", meaning, rows, "share")
 
 
-def _within(database: duckdb.DuckDBPyConnection, within: str) -> Table:
+def _within(database: duckdb.DuckDBPyConnection, within: str, file: str) -> Table:
     rows = database.execute(
         f"""select label, value, images, images / sum(images) over (partition by label) as share_of_label
-        from (select label, {_known(within)} as value, count(*) as images from images
-            where label is not null and {_known(within)} is not null group by 1, 2)
+        from (select {_known(LABEL)} as label, {_known(within)} as value, count(*) as images from images
+            where {_known(LABEL)} is not null and {_known(within)} is not null group by 1, 2)
         order by label, images desc, value limit {MOST_VALUES}"""
     ).df()
     first = rows.sort_values("share_of_label", ascending=False).iloc[0] if len(rows) else None
@@ -203,13 +243,13 @@ def _within(database: duckdb.DuckDBPyConnection, within: str) -> Table:
         if first is not None
         else "No image has both."
     )
-    return Table(f"within_label_{file_name(within)}", f"{within} within each label", meaning, rows, "share_of_label")
+    return Table(f"within_label_{file}", f"{within} within each label", meaning, rows, "share_of_label")
 
 
 def _groups(database: duckdb.DuckDBPyConnection, names: list[str], images: int) -> Table:
     found = []
     for name in names:
-        value = f"left({_known(name)}, 10)" if name == DAY else _known(name)
+        value = _day(name) if name == DAY else _known(name)
         database.execute(
             f"create or replace table grouped as select {value} as value, count(*) as n from images"
             f" where {_known(name)} is not null group by 1"
@@ -243,7 +283,7 @@ def _sizes(database: duckdb.DuckDBPyConnection, images: int) -> Table:
     rows = database.execute(
         f"""select case {cases} else {len(SIDES_PX)} end as bucket, count(*) as images,
             count(*) / {max(1, images)} as share, min(side) as least_px, max(side) as most_px
-        from (select greatest(width_px, height_px) as side from images where width_px is not null)
+        from (select greatest(_width_px, _height_px) as side from images where _width_px is not null)
         group by 1 order by 1"""
     ).df()
     names = [f"up to {px:,} px" for px in SIDES_PX] + [f"more than {SIDES_PX[-1]:,} px"]
@@ -258,10 +298,10 @@ def _sizes(database: duckdb.DuckDBPyConnection, images: int) -> Table:
 
 def _formats(database: duckdb.DuckDBPyConnection, images: int) -> Table:
     rows = database.execute(
-        f"""select coalesce(format, 'none: ' || code) as format, count(*) as images,
+        f"""select coalesce(_format, 'none: ' || _code) as format, count(*) as images,
             count(*) / {max(1, images)} as share from images group by 1 order by images desc, 1"""
     ).df()
-    (bad,) = database.execute("select count(*) from images where code is not null").fetchall()[0]
+    (bad,) = database.execute("select count(*) from images where _code is not null").fetchall()[0]
     meaning = (
         f"{bad:,} of {images:,} files are no whole picture; a run makes them rows of rejects."
         if bad
@@ -282,15 +322,17 @@ def _alike(alike: Alike, images: int) -> Iterator[Table]:
         f"{alike.near_images:,} images look like another whose bytes differ: on both sides of a split they flatter the"
         " accuracy."
         if alike.near_images
-        else "No two pictures look alike, as far as their perceptual hashes tell."
+        else "No two pictures that were compared look alike, as far as their perceptual hashes tell."
     )
     if alike.skipped:
-        near += f" {alike.skipped:,} looks are shared by too many pictures to be compared, such as plain grounds."
+        near += f" There may be more: {alike.skipped:,} parts of hashes are too common to be compared."
+    if alike.is_cut:
+        near += f" There are more: only {MOST_PAIRS:,} pairs of hashes were joined."
     yield Table("near_duplicates", "Pictures that look alike", near, alike.near)
     told = (
-        f"{len(alike.conflicting):,} sets of the same or like pictures bear different labels: one of them is wrong, or"
+        f"{alike.conflicting_sets:,} sets of the same or like pictures bear different labels: one of them is wrong, or"
         " the label is not in the picture."
-        if len(alike.conflicting)
+        if alike.conflicting_sets
         else "Pictures that are the same, or look it, bear the same label."
     )
     yield Table("conflicting_duplicates", "Alike, and labelled differently", told, alike.conflicting)

@@ -17,7 +17,7 @@ from mirabelle.config import Config
 from mirabelle.config.stores import resolved_options, store_of
 from mirabelle.console import Console
 from mirabelle.decode import DecodeOptions
-from mirabelle.exploration import Explored, Table, Wanted, explore
+from mirabelle.exploration import Explored, Table, Wanted, explore, see
 from mirabelle.listing import Listing
 from mirabelle.listing.manifest import CRAWL
 from mirabelle.listing.source import read_listing
@@ -87,8 +87,8 @@ def _carry_out(job: Job) -> None:
     facts = _look(job, images) if wanted.pictures else None
     columns = (LABEL, SPLIT, *images.extra_labels)
     with job.runlog.time("tables"), open_database(job.scratch) as database:
-        seen = f"left join {quoted(f'{facts}/*.parquet')} using (path)" if facts else ""
-        database.execute(f"create view images as select * from ({_rows(job, images)}) {seen}")
+        seen = f"select * from {quoted(f'{facts}/*.parquet')}" if facts else None
+        see(database, _rows(job, images), seen)
         asked = Wanted(columns, wanted.within, wanted.groups, facts is not None, wanted.near_distance)
         explored = explore(database, asked)
     folder = job.folder("explore")
@@ -101,7 +101,7 @@ def _carry_out(job: Job) -> None:
     alike = explored.alike
     counts = {"listed": explored.images, "tables": len(explored.tables)}
     if alike:
-        counts |= {"copies": alike.exact_extra, "look_alikes": alike.near_images, "conflicting": len(alike.conflicting)}
+        counts |= {"copies": alike.exact_extra, "look_alikes": alike.near_images, "conflicting": alike.conflicting_sets}
     job.runlog.update(counts=counts, exploration=f"{folder}/index.html")
     job.summary += [("images", f"{explored.images:,}")]
     job.summary += [("", table.meaning) for table in explored.tables]

@@ -1,6 +1,7 @@
 """The tables of an exploration against pandas, which computes them in another way."""
 
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mirabelle.exploration import Explored, Wanted, explore, find_alike
-from mirabelle.exploration.tables import file_name
+from mirabelle.exploration import Explored, Wanted, explore, find_alike, see
+from mirabelle.exploration.tables import file_names
 from mirabelle.storage.database import open_database
 
 Look = Callable[..., Explored]
@@ -26,10 +27,12 @@ def database(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 def look(database: duckdb.DuckDBPyConnection) -> Look:
     def run(frame: pd.DataFrame, **more: Any) -> Explored:
         database.register("given", frame)
-        database.execute("create or replace view images as select * from given")
-        facts = ("path", "sha256", "phash", "format", "width_px", "height_px", "code")
-        names = tuple(name for name in frame.columns if name not in facts)
-        return explore(database, Wanted(names, has_pictures="sha256" in frame, **more))
+        facts = ("sha256", "phash", "format", "width_px", "height_px", "code")
+        there = [name for name in facts if name in frame]
+        names = tuple(name for name in frame.columns if name not in ("path", *facts))
+        database.register("listed", frame[["path", *names]])
+        see(database, "from listed", f"select path, {', '.join(there)} from given" if there else None)
+        return explore(database, Wanted(names, has_pictures=bool(there), **more))
 
     return run
 
@@ -117,14 +120,10 @@ def test_types_within_each_label_and_groups(look: Look) -> None:
     assert "classify.group_by=registration" in told
 
 
-def brute_force(frame: pd.DataFrame, distance: int) -> set[frozenset[str]]:
-    one = frame.dropna(subset=["phash"]).drop_duplicates("sha256")
-    pairs = set()
-    for i, (path, bits) in enumerate(zip(one["path"], one["phash"], strict=True)):
-        for other, others in list(zip(one["path"], one["phash"], strict=True))[i + 1 :]:
-            if (int(bits) ^ int(others)).bit_count() <= distance:
-                pairs.add(frozenset((path, other)))
-    return pairs
+def brute_force(hashes: list[int], distance: int) -> set[frozenset[int]]:
+    return {
+        frozenset((one, other)) for one, other in combinations(set(hashes), 2) if (one ^ other).bit_count() <= distance
+    }
 
 
 @pytest.mark.parametrize("distance", [0, 1, 3, 4, 7])
@@ -145,12 +144,16 @@ def test_look_alikes_are_those_of_all_pairs(distance: int, database: duckdb.Duck
             "phash": np.array(hashes, dtype=np.uint64),
         }
     )
-    database.register("images", frame)
+    database.register("seen", frame.drop(columns="label"))
+    database.register("listed", frame[["path", "label"]])
+    see(database, "from listed", "from seen")
     alike = find_alike(database, distance)
+    pairs = brute_force(hashes, distance)
     found = {frozenset(pair) for pair in database.execute("select one, other from pairs").fetchall()}
-    assert found == brute_force(frame, distance)
-    assert (alike.exact_extra, alike.skipped) == (0, 0)
-    assert alike.near_images == len({path for pair in found for path in pair})
+    assert found == pairs
+    assert (alike.exact_extra, alike.skipped, alike.is_cut) == (0, 0, False)
+    joined = {bits for pair in pairs for bits in pair}
+    assert alike.near_images == sum(bits in joined or hashes.count(bits) > 1 for bits in hashes)
     assert (alike.conflicting["kind"] == "near").all()
 
 
@@ -185,12 +188,80 @@ def test_copies_and_their_labels(look: Look) -> None:
     assert "1 of 6 files are no whole picture" in meaning(explored, "formats")
 
 
+def plain(hashes: list[int], **more: list[str | None]) -> pd.DataFrame:
+    """Pictures of these perceptual hashes, each of other bytes unless ``more`` tells."""
+    number = len(hashes)
+    paths = [f"{place:06d}" for place in range(number)]
+    frame = {"path": paths, "label": ["x"] * number, "sha256": paths, "phash": np.array(hashes, dtype=np.uint64)}
+    frame |= {"format": ["PNG"] * number, "width_px": [9] * number, "height_px": [9] * number, "code": [None] * number}
+    return pd.DataFrame(frame | more)
+
+
+def test_plain_grounds_are_one_set_however_many(look: Look) -> None:
+    explored = look(plain([0x8000000000000000] * 1500 + [0x123456789ABCDEF0] * 1500))
+    assert rows(explored, "near_duplicates")["images"].tolist() == [1500, 1500]
+    assert explored.alike and (explored.alike.near_images, explored.alike.skipped) == (3000, 0)
+    assert meaning(explored, "near_duplicates").startswith("3,000 images look like another")
+
+
+def test_what_is_not_compared_is_told(look: Look, database: duckdb.DuckDBPyConnection) -> None:
+    # All have their upper 48 bits in common, and differ in more than three of the others, or do not.
+    explored = look(plain(list(range(1200))))
+    assert explored.alike and explored.alike.skipped == 3
+    assert "There may be more: 3 parts" in meaning(explored, "near_duplicates")
+    look(plain([0, 1, 2, 3]))
+    assert [find_alike(database, 3, most).is_cut for most in (5, 6)] == [True, False]
+
+
+def test_a_copys_label_conflicts_too(look: Look) -> None:
+    explored = look(plain([7, 7, 6], sha256=["1", "1", "2"], label=[None, "x", "y"]))
+    (conflict,) = rows(explored, "conflicting_duplicates").to_dict("records")
+    assert (conflict["kind"], conflict["images"], conflict["label"]) == ("near", 3, "x, y")
+
+
+def test_more_values_than_the_table_has(look: Look) -> None:
+    names = [f"u{number:05d}" for number in range(12_000)] + ["often"] * 10
+    frame = pd.DataFrame({"path": [str(number) for number in range(len(names))], "url": names})
+    explored = look(frame.assign(label=frame["url"]))
+    assert len(rows(explored, "values_url")) == 10_000
+    counts = frame["url"].value_counts()
+    half = int((counts.cumsum() - counts < len(frame) / 2).sum())
+    assert meaning(explored, "values_url").startswith(f"{half:,} of 12,001 values")
+    assert "The rarest of 12,001 labels, u11999, has 1." in meaning(explored, "values_label")
+    assert "Each of the 2 labels has 1." in meaning(look(frame.head(2).assign(label=["a", "b"])), "values_label")
+
+
+@pytest.mark.parametrize("name", ["format", "phash", "sha256", "Format"])
+def test_a_label_may_be_named_as_a_fact(name: str, database: duckdb.DuckDBPyConnection) -> None:
+    database.register("seen", plain([5, 5], sha256=["1", "1"]).drop(columns="label"))
+    database.register("listed", pd.DataFrame({"path": ["000000", "000001"], "label": ["x", "y"], name: ["p", "q"]}))
+    see(database, "from listed", "from seen")
+    explored = explore(database, Wanted(("label", name), has_pictures=True))
+    assert rows(explored, f"values_{name.lower()}")["value"].tolist() == ["p", "q"]
+    assert rows(explored, "formats")[["format", "images"]].to_numpy().tolist() == [["PNG", 2]]
+    assert rows(explored, "duplicates")["images"].tolist() == [2]
+
+
+def test_days_are_told_in_several_ways(look: Look) -> None:
+    taken = ["2018-5-21", "2018-05-21 10:00", "2018-05-21T23:59:00", "2018-1-8 10:00", "12 May 2018", None]
+    frame = pd.DataFrame({"path": list("abcdef"), "label": ["x"] * 6, "taken": taken})
+    (day,) = rows(look(frame), "groups").to_dict("records")
+    assert (day["groups"], day["largest"], day["largest_images"]) == (3, "2018-05-21", 3)
+
+
 def test_columns_named_oddly(look: Look) -> None:
     frame = pd.DataFrame({"path": ["a", "b"], "label": ["x", "x"], 'it\'s "odd"; --': ["1", "2"], "größe": ["", None]})
     explored = look(frame)
     assert [table.name for table in explored.tables][2:] == ["values_label", "values_it_s_odd"]
     assert "have the same, x: it tells nothing apart" in meaning(explored, "values_label")
-    assert file_name("../../x") == "x" and file_name("???") == "column"
+
+
+def test_every_column_has_a_file_of_its_own(look: Look) -> None:
+    names = ("label", "a b", "a_b", "A-B", "a_b_2", "../../x", "???", "!", "n" * 300)
+    files = file_names(names)
+    assert list(files.values()) == ["label", "a_b", "a_b_2", "a_b_3", "a_b_2_2", "x", "column", "column_2", "n" * 50]
+    frame = pd.DataFrame({"path": ["a", "b"], "a b": ["1", "2"], "a-b": ["3", "4"]})
+    assert rows(look(frame), "values_a_b_2")["value"].tolist() == ["3", "4"]
 
 
 def test_nothing_but_paths(look: Look) -> None:
