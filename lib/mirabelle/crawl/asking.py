@@ -11,16 +11,14 @@ import urllib.error
 import urllib.request
 import zlib
 from http.client import HTTPException
-from typing import Any
 from urllib.parse import urljoin
 
 from mirabelle.crawl.addresses import Hosts
 from mirabelle.crawl.page import Page
-from mirabelle.crawl.robots import Robots
+from mirabelle.crawl.robots import MAX_HOPS, REDIRECTS, STAYING, Robots
 from mirabelle.crawl.templates import Address
 from mirabelle.errors import RunFailed, TransientError
 
-MAX_HOPS = 5
 TRIES = 3
 PAUSE_SECONDS = 0.5
 
@@ -77,24 +75,16 @@ class Asker:
     def _answer(self, url: str, address: Address) -> Page | str:
         headers = {"User-Agent": self._agent, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
         try:
-            with _OPENER.open(urllib.request.Request(url, headers=headers), timeout=self._timeout) as answer:
+            with STAYING.open(urllib.request.Request(url, headers=headers), timeout=self._timeout) as answer:
                 body = _unpacked(answer.read(self._max_bytes), answer.headers.get("Content-Encoding", ""))
                 return Page(url, body, answer.headers.get("Content-Type", "text/html"), address)
         except urllib.error.HTTPError as error:
-            if error.code in (301, 302, 303, 307, 308) and (target := error.headers.get("Location")):
+            if error.code in REDIRECTS and (target := error.headers.get("Location")):
                 return str(target)
             kind = TransientError if error.code in (429, 500, 502, 503, 504) else RunFailed
             raise kind(f"{url} answers {error.code}") from error
         except (OSError, HTTPException) as error:
             raise TransientError(f"{url} does not answer: {error}") from error
-
-
-class _Stay(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        """Redirects are followed by who asked, after a look at where they lead."""
-
-
-_OPENER = urllib.request.build_opener(_Stay)
 
 
 def _unpacked(body: bytes, encoding: str) -> bytes:

@@ -183,9 +183,7 @@ def _carry_out(
         "requests": spider.counts.requests,
         "received_bytes": spider.counts.received_bytes,
     }
-    runlog.update(
-        counts=counts, failures=dict(spider.counts.failures or {}), fields=health.whole.summary(site.description)
-    )
+    runlog.update(counts=counts, failures=dict(spider.counts.failures), fields=health.whole.summary(site.description))
     if ended:
         raise ended
     problems = _problems(spider, progress, wanted.max_failure_share)
@@ -226,7 +224,7 @@ def _problems(spider: PhotoSpider, progress: Progress, max_share: float) -> list
 def _summary(
     site: Site, spider: PhotoSpider, progress: Progress, counts: dict[str, int], runlog: RunLog
 ) -> list[tuple[str, str]]:
-    failures = ", ".join(f"{code} {n:,}" for code, n in (spider.counts.failures or {}).items())
+    failures = ", ".join(f"{code} {n:,}" for code, n in spider.counts.failures.items())
     seconds = runlog.manifest["seconds"].get("fetch", 0.0)
     delay = spider.rules.delay_seconds
     delays = [max(delay, site.robots.delay_seconds(url)) for template in site.start for url in [_first(template)]]

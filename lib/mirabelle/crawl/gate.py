@@ -20,14 +20,12 @@ from scrapy.resolver import CachingThreadedResolver
 from twisted.internet.error import DNSLookupError
 
 from mirabelle.crawl.addresses import is_private
-from mirabelle.crawl.robots import retry_after_seconds
+from mirabelle.crawl.robots import MAX_HOPS, REDIRECTS, retry_after_seconds
 from mirabelle.errors import RunFailed
 
 if TYPE_CHECKING:
     from scrapy.crawler import Crawler
 
-MAX_HOPS = 5
-REDIRECTS = (301, 302, 303, 307, 308)
 AGAIN = (408, 429, 500, 502, 503, 504, 522, 524)
 # A site that is asked less, not only this request.
 SLOWER = (429, 503)
@@ -105,8 +103,7 @@ class Gate:
         if not allowed:
             raise Refused("robots_forbid", "robots.txt does not allow it")
         host = urlsplit(request.url).netloc
-        if "download_slot" not in request.meta or request.meta["download_slot"] != host:
-            request.meta["download_slot"] = host
+        request.meta["download_slot"] = host
         delay = rules.robots.delay_seconds(request.url)
         self._throttle.at_least(host, max(delay, rules.delay_seconds))
 
@@ -153,7 +150,6 @@ class Gate:
         tries = request.meta.get("tries", 1)
         if tries >= self._spider.rules.tries:
             return None
-        # First of what waits: what comes after it may depend on it.
         return request.replace(dont_filter=True, meta={**request.meta, "tries": tries + 1})
 
     def _backoff(self, request: Request) -> float:

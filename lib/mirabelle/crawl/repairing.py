@@ -16,8 +16,8 @@ from mirabelle.crawl.archive import archived_pages, archives
 from mirabelle.crawl.asking import Asker
 from mirabelle.crawl.checking import asker
 from mirabelle.crawl.crawling import Site, description_folders, open_site
-from mirabelle.crawl.description import Way, find_description
-from mirabelle.crawl.finding import Part, parts
+from mirabelle.crawl.description import Described, Way, find_description
+from mirabelle.crawl.finding import Part, parts, value_by
 from mirabelle.crawl.mining import Known, Proposal, propose
 from mirabelle.crawl.page import Page
 from mirabelle.crawl.rewriting import Repaired, rewritten
@@ -83,7 +83,7 @@ def look(pages: Sequence[Page], by_token: dict[str, dict[str, Any]], ask: Asker 
     is_whole = bool(blocks) and "image_url" in best and all(best.get(name, 0) >= 0.9 for name in told)
     links: list[Way] = []
     if not is_whole:
-        links, urls = _links(blocks, lists, by_token)
+        links, urls = _links(lists, by_token)
         asked = {page.url for page, _ in own}
         for url, row in list(urls.items())[: OWN_PAGES if ask else 0]:
             if url not in asked and ask is not None:
@@ -107,9 +107,6 @@ def look(pages: Sequence[Page], by_token: dict[str, dict[str, Any]], ask: Asker 
 
 
 def _image(one: Known, way: Way) -> str | None:
-    from mirabelle.crawl.description import Described
-    from mirabelle.crawl.finding import value_by
-
     return value_by(one.part, way, Described(ways=(way,)))
 
 
@@ -215,9 +212,7 @@ def _block_selectors(element: Any) -> Iterator[str]:
         yield f"{parent.tag} > {tag}"
 
 
-def _links(
-    blocks: Sequence[Known], lists: Sequence[Page], by_token: dict[str, dict[str, Any]]
-) -> tuple[list[Way], dict[str, dict[str, Any]]]:
+def _links(lists: Sequence[Page], by_token: dict[str, dict[str, Any]]) -> tuple[list[Way], dict[str, dict[str, Any]]]:
     """The way to photographs' own pages, and the addresses of those that are known."""
     urls: dict[str, dict[str, Any]] = {}
     starts: Counter[str] = Counter()

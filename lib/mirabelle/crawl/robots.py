@@ -24,11 +24,20 @@ from mirabelle.errors import RunFailed, UserError
 # RFC 9309: 2.5 (500 KiB at least are read), 2.3.1.2 (five redirects at least), 2.4 (a day in a cache).
 MAX_BYTES = 500 * 2**10
 MAX_HOPS = 5
+REDIRECTS = (301, 302, 303, 307, 308)
 FRESH_SECONDS = 86_400.0
 TRIES = 3
 PAUSE_SECONDS = 2.0
 PRODUCT = "mirabelle"
 
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """Redirects are followed by who asked, after a look at where they lead."""
+
+
+STAYING = urllib.request.build_opener(_Stay)
+"""By the environment's own proxies; follows no redirect by itself."""
 Fetch = Callable[[str], tuple[int, bytes, str | None]]
 """Address to status, body and the address that it redirects to."""
 
@@ -91,23 +100,17 @@ def read_rules(host: str, fetch: Fetch, pause_seconds: float = PAUSE_SECONDS) ->
 
 
 def fetcher(user_agent: str, timeout_seconds: float) -> Fetch:
-    """A fetch by the environment's own proxies, that follows no redirect by itself."""
-
-    class Stay(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *_: Any) -> None:
-            return None
-
-    opener = urllib.request.build_opener(Stay)
+    """A fetch that says who asks."""
 
     def fetch(url: str) -> tuple[int, bytes, str | None]:
         if urlsplit(url).scheme not in ("http", "https"):
             raise OSError(f"redirected to {url}")
         request = urllib.request.Request(url, headers={"User-Agent": user_agent})
         try:
-            with opener.open(request, timeout=timeout_seconds) as answer:
+            with STAYING.open(request, timeout=timeout_seconds) as answer:
                 return answer.status, answer.read(MAX_BYTES), None
         except urllib.error.HTTPError as error:
-            target = error.headers.get("Location") if error.code in (301, 302, 303, 307, 308) else None
+            target = error.headers.get("Location") if error.code in REDIRECTS else None
             return error.code, b"", target
 
     return fetch

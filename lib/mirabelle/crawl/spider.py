@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,7 +71,7 @@ class Counts:
     requests: int = 0
     received_bytes: int = 0
     lists_failed: int = 0
-    failures: Counter[str] | None = None
+    failures: Counter[str] = field(default_factory=Counter)
     complaint: str | None = None
     bound: str | None = None
 
@@ -93,7 +93,7 @@ class PhotoSpider(scrapy.Spider):
         super().__init__()
         self.description, self.rules, self.bounds = description, rules, bounds
         self.progress, self.journal, self.health = progress, journal, health
-        self.counts = Counts(failures=Counter())
+        self.counts = Counts()
         self._list_in_flight = False
         self._failed_in_a_row = 0
         self._lists_read = 0
@@ -303,7 +303,6 @@ class PhotoSpider(scrapy.Spider):
     def _fail(self, key: str, url: str, kind: str, stage: str, code: str, detail: str) -> None:
         photo = self.progress.photos.get(key)
         page_url = photo["values"]["page_url"] if photo else None
-        assert self.counts.failures is not None
         self.counts.failures[code] += 1
         facts = {"url": url, "kind": kind, "stage": stage, "code": code, "detail": detail[:MAX_DETAIL]}
         self._note("failure", key=key, page_url=page_url, at=_now(), **facts)
