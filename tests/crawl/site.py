@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import html
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 MAKERS = {"Airbus": ["A220", "A320", "A330", "A350", "A380"], "Boeing": ["737", "747", "767", "777", "787"]}
@@ -147,6 +149,11 @@ class Site:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             request_queue_size = 64
+
+            def handle_error(self, *about: Any) -> None:
+                # Crawls that are killed break off.
+                if not isinstance(sys.exception(), ConnectionError):
+                    super().handle_error(*about)
 
         self._lock = threading.Lock()
         self._server = Server(("127.0.0.1", 0), Handler)

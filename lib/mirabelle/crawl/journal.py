@@ -18,7 +18,7 @@ from typing import Any
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from mirabelle.storage import Store, join
+from mirabelle.storage import PARTIAL, Store, join
 
 FLUSH_SECONDS = 2.0
 FLUSH_BYTES = 8 * 2**20
@@ -100,15 +100,27 @@ class Journal:
     def _mended(self) -> int:
         """How many segments there are, the last without pictures that a killed crawl did not come to store."""
         segments = self._segments()
+        written = {"journal", "pages"}
         for path in segments[-1:]:
             lines = self._store.read(path, MAX_SEGMENT_BYTES).splitlines(keepends=True)
-            kept = [line for line in lines if self._is_true(json.loads(line))]
-            if len(kept) < len(lines):
-                self._store.write(path, b"".join(kept))
+            lost = {line: name for line in lines if (name := self._lost(json.loads(line)))}
+            if lost:
+                written |= {name.rpartition("/")[0] for name in lost.values()}
+                self._store.write(path, b"".join(line for line in lines if line not in lost))
+        for folder in written:
+            self._sweep(join(self._folder, folder))
         return len(segments)
 
-    def _is_true(self, event: Event) -> bool:
-        return event["event"] != "image" or self._store.exists(join(self._folder, event["name"]))
+    def _lost(self, event: Event) -> str | None:
+        """The picture of an event, where it is not stored."""
+        name: str | None = event.get("name") if event["event"] == "image" else None
+        return name if name and not self._store.exists(join(self._folder, name)) else None
+
+    def _sweep(self, folder: str) -> None:
+        """Remove what a killed crawl had half written."""
+        for entry in list(self._store.walk(folder)) if self._store.exists(folder) else ():
+            if entry.path.endswith(PARTIAL):
+                self._store.remove(entry.path)
 
     def _put(self, name: str) -> None:
         path = join(self._folder, name)
@@ -122,4 +134,5 @@ class Journal:
 
     def _segments(self) -> list[str]:
         folder = join(self._folder, "journal")
-        return sorted(e.path for e in self._store.walk(folder)) if self._store.exists(folder) else []
+        found = self._store.walk(folder) if self._store.exists(folder) else iter(())
+        return sorted(entry.path for entry in found if entry.path.endswith(".jsonl"))

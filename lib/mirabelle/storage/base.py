@@ -11,6 +11,9 @@ from mirabelle.storage.options import S3Options
 Version = str
 """Changes whenever an object is written; the condition of a conditional put."""
 
+PARTIAL = ".partial"
+"""How names end that a folder's files have while they are written, and keep where the writer was killed."""
+
 
 @dataclass(frozen=True)
 class Entry:

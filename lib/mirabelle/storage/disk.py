@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mirabelle.errors import FetchError, ListingError, OutputError, RejectCode
-from mirabelle.storage.base import Entry, Version
+from mirabelle.storage.base import PARTIAL, Entry, Version
 from mirabelle.storage.options import S3Options
 from mirabelle.storage.paths import local_path, real_name
 
 # Folders that all link to each other are met on more ways than anybody could wait for.
 MOST_WAYS = 1000
-
 
 # What systems answer where a disk knows no hard links.
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -210,7 +209,7 @@ def _create(path: str, content: bytes) -> Version | None:
 def _written_beside(path: str) -> Iterator[str]:
     """A name to write a file under before it takes its own; whatever is left of it goes with the block."""
     # Containers number their processes alike, so the process's number would not do.
-    beside = f"{path}.{secrets.token_hex(4)}.partial"
+    beside = f"{path}.{secrets.token_hex(4)}{PARTIAL}"
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         yield beside

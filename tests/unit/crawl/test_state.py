@@ -125,6 +125,20 @@ def test_a_picture_that_was_noted_and_not_stored_is_not_done(tmp_path: Path) -> 
     assert list(journal_at(tmp_path).events()) == []
 
 
+def test_what_a_killed_crawl_had_half_written_is_no_segment_and_goes(tmp_path: Path) -> None:
+    first = journal_at(tmp_path)
+    first.add("page", **page(1, 1, 2))
+    lost = first.add_image(b"one", "JPEG", **image(1))
+    first.flush()
+    (tmp_path / lost["name"]).unlink()
+    halves = [tmp_path / "journal" / "000001.jsonl", tmp_path / "pages" / "run-000001.warc.gz", tmp_path / lost["name"]]
+    for path in halves:
+        path.parent.mkdir(exist_ok=True)
+        path.with_name(f"{path.name}.0123abcd.partial").write_bytes(b'{"event": "pa')
+    assert [event["event"] for event in journal_at(tmp_path).events()] == ["page"]
+    assert not list(tmp_path.rglob("*.partial"))
+
+
 def test_pages_are_archived_as_they_came(tmp_path: Path) -> None:
     made = journal_at(tmp_path, "20260101")
     made.archive("https://x.org/1", "200 OK", [("Content-Type", "text/html; charset=utf-8")], "<p>Björn</p>".encode())
