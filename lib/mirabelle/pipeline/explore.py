@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,12 +17,11 @@ import pyarrow.parquet as pq
 from mirabelle.config import Config
 from mirabelle.config.stores import resolved_options, store_of
 from mirabelle.console import Console
-from mirabelle.decode import DecodeOptions
 from mirabelle.exploration import Explored, Table, Wanted, explore, see
 from mirabelle.listing import Listing
 from mirabelle.listing.manifest import CRAWL
 from mirabelle.listing.source import read_listing
-from mirabelle.network.preparing import cache_folder
+from mirabelle.network.preparing import cache_folder, decode_options
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.failures import recording_failure
 from mirabelle.pipeline.job import Job
@@ -30,7 +30,7 @@ from mirabelle.report.exploration import Shown, render_exploration
 from mirabelle.schema import ETAG, LABEL, PATH, SIZE_BYTES, SPLIT
 from mirabelle.spark.look import look
 from mirabelle.spark.session import open_session
-from mirabelle.storage import absolute
+from mirabelle.storage import Store, absolute
 from mirabelle.storage.database import column, open_database, quoted
 from mirabelle.table.lease import hold
 from mirabelle.table.runlog import RunLog
@@ -115,7 +115,7 @@ def _rows(job: Job, images: Listing) -> str:
     if not manifest.endswith(".parquet") or config.labels.table or config.images.layout:
         return f"select * from {quoted(images.file)}"
     local = Path(job.scratch) / "manifest.parquet"
-    local.write_bytes(store_of(config, manifest).read(manifest, 2**34))
+    _fetch(store_of(config, manifest), manifest, local)
     names = pq.read_schema(local).names
     if not set(names) >= CRAWL:
         return f"select * from {quoted(images.file)}"
@@ -130,7 +130,9 @@ def _rows(job: Job, images: Listing) -> str:
 
 def _look(job: Job, images: Listing) -> str:
     """Have all pictures looked at; the folder of this machine's disk with what was seen."""
-    spec = LookSpec(f"{job.folder('explore')}/pictures", _options(job.config), job.s3)
+    # In no exploration's own folder, so that what a killed one had seen goes with the next.
+    spec = LookSpec(f"{job.output}/explore/.seen", decode_options(job.config, "bf16"), job.s3)
+    job.store.remove(spec.folder)
     local = Path(job.scratch) / "pictures"
     local.mkdir()
     with ExitStack() as stack:
@@ -150,15 +152,15 @@ def _look(job: Job, images: Listing) -> str:
             refresh = stack.enter_context(job.console.track(images.rows, lambda: (done, 0), "looking"))
             look(job.spark.sparkContext, _batches(images), spec, more)
     for entry in job.store.walk(spec.folder):
-        (local / entry.path.rpartition("/")[2]).write_bytes(job.store.read(entry.path, 2**32))
+        _fetch(job.store, entry.path, local / entry.path.rpartition("/")[2])
     # They are as many as the images, and of no use but here.
     job.store.remove(spec.folder)
     return str(local)
 
 
-def _options(config: Config) -> DecodeOptions:
-    wanted = config.decode
-    return DecodeOptions(wanted.ground, wanted.orient, wanted.max_pixels, wanted.max_bytes, exact=False)
+def _fetch(store: Store, path: str, local: Path) -> None:
+    with store.open(path) as there, local.open("wb") as here:
+        shutil.copyfileobj(there, here)
 
 
 def _batches(images: Listing) -> Iterator[list[ImageSource]]:
