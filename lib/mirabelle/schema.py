@@ -77,11 +77,13 @@ OUTCOME_DDL: Final = (
     f"{FEATURES} array<float>, {WIDTH_PX} int, {HEIGHT_PX} int, {STAGE} string, {CODE} string, {DETAIL} string"
 )
 
+# When a picture was taken: a day, or a moment that begins with its day.
+TAKEN: Final = "taken"
 
 # A crawl's photographs: what a site's description finds, then what is found out of each picture itself.
 PHOTO_FIELDS: Final = (
     *("page_url", "image_url", "constructor", "model_type", "airline", "registration"),
-    *("photographer", "taken", "licence", "licence_url"),
+    *("photographer", TAKEN, "licence", "licence_url"),
 )
 PHOTO_FACTS: Final = (*(WIDTH_PX, HEIGHT_PX, SIZE_BYTES, ETAG, "sha256", "fetched_at", "site", "layout"),)
 

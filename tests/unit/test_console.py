@@ -108,7 +108,7 @@ def test_brackets_are_printed_as_they_are(text: str, capsys: pytest.CaptureFixtu
 
 
 @given(st.text("ab[]/\\:=#@ 1", min_size=1, max_size=20).map(str.strip).filter(bool))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_is_printed_as_it_is(capsys: pytest.CaptureFixture[str], text: str) -> None:
     capsys.readouterr()
     Console().say(text)

@@ -13,6 +13,7 @@ from mirabelle.config.crawling import Crawl
 from mirabelle.config.exploring import Explore
 from mirabelle.config.section import Section, is_section
 from mirabelle.config.submission import Submit
+from mirabelle.evaluation import SplitBy
 
 SECRET_WORDS = ("secret", "password", "passwd", "token", "credential", "access.key", "accesskey", "access_key")
 
@@ -175,12 +176,23 @@ class Classify(Section):
         0.2, gt=0, lt=1, description="Share held out where nothing tells splits, or where group_by is given."
     )
     seed: int = Field(0, description="Of every random choice in splitting and training.")
-    group_by: str | None = Field(
-        None,
+    group_by: Patterns = Field(
+        (),
         description="A label column, or a regular expression on the path (its first group, else the whole match):"
-        " pictures that agree in it stay on one side, and one without a value is a group of its own. Takes the place of"
-        " the path's own splits.",
+        " pictures that agree in it stay on one side, and one without a value is a group of its own. Of several,"
+        " `[registration, taken]`, pictures that agree in any. Takes the place of the path's own splits.",
     )
+    hold_out: dict[str, Patterns] = Field(
+        default_factory=dict,
+        description="Judge on whole values of label columns, `{source: [web]}`, and learn from the rest but for what"
+        " shares a group with them.",
+    )
+
+    def split_by(self) -> SplitBy:
+        """What decides which pictures are learnt from."""
+        folds = self.folds if self.grid else 0
+        names = (self.train_split, self.test_split)
+        return SplitBy(self.group_by, self.hold_out, *names, self.test_share, self.seed, folds)
 
 
 class Limits(Section):

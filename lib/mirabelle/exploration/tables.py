@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mirabelle.exploration.alike import MOST_PAIRS, Alike, find_alike
-from mirabelle.schema import LABEL, SPLIT
+from mirabelle.schema import LABEL, SPLIT, TAKEN
 from mirabelle.storage.database import column as name_of
 from mirabelle.storage.database import quoted
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import duckdb
 
 # What pictures that belong together have in common, by the names that people give it.
-GROUPS = ("registration", "group", "session", "airline", "photographer", "source", "taken")
-DAY = "taken"
+GROUPS = ("registration", "group", "session", "airline", "photographer", "source", TAKEN)
 WITHIN = "model_type"
 # All values of a column are in its table, unless they are more than this: then the most frequent.
 MOST_VALUES = 10_000
@@ -249,7 +248,7 @@ def _within(database: duckdb.DuckDBPyConnection, within: str, file: str) -> Tabl
 def _groups(database: duckdb.DuckDBPyConnection, names: list[str], images: int) -> Table:
     found = []
     for name in names:
-        value = _day(name) if name == DAY else _known(name)
+        value = _day(name) if name == TAKEN else _known(name)
         database.execute(
             f"create or replace table grouped as select {value} as value, count(*) as n from images"
             f" where {_known(name)} is not null group by 1"
@@ -259,7 +258,7 @@ def _groups(database: duckdb.DuckDBPyConnection, names: list[str], images: int) 
                 arg_max(value, n) as largest, max(n) as largest_images,
                 coalesce(sum(n) filter (n > 1), 0)::bigint as sharing from grouped"""
         ).df()
-        found.append(row.assign(column_name=f"{name}, by day" if name == DAY else name))
+        found.append(row.assign(column_name=f"{name}, by day" if name == TAKEN else name))
     rows = pd.concat(found, ignore_index=True)
     rows["sharing_share"] = rows["sharing"] / max(1, images)
     rows = rows[["column_name", "groups", "images", "largest", "largest_images", "sharing", "sharing_share"]]

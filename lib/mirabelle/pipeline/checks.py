@@ -37,12 +37,13 @@ def validate(config: Config, stages: Sequence[str]) -> None:
             )
 
     def check_group() -> None:
-        try:
-            re.compile(config.classify.group_by or "")
-        except re.error as error:
-            raise ConfigError(
-                f"classify.group_by {config.classify.group_by!r} is neither a column nor a regular expression: {error}"
-            ) from error
+        for group_by in config.classify.group_by:
+            try:
+                re.compile(group_by)
+            except re.error as error:
+                raise ConfigError(
+                    f"classify.group_by {group_by!r} is neither a column nor a regular expression: {error}"
+                ) from error
 
     def check_estimator() -> None:
         from mirabelle.spark import classify

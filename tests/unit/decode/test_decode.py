@@ -753,7 +753,7 @@ def outcome(content: bytes, **options: Any) -> None:
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
-anything = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+anything = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 HEADS = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\x99\0\0\0WEBPVP8", b"II*\0", b"MM\0+", b"BM",
          b"\0\0\0\x1cftypavif", b"BM\x99\0\0\0\0\0\0\0"]  # fmt: skip
 SMALL = [saved(PHOTO.resize((9, 7)).convert(mode), kind)

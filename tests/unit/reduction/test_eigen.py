@@ -8,7 +8,7 @@ from mirabelle.reduction import Moments, fit
 from mirabelle.reduction.eigen import Eigen
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 1000), st.integers(1, 60), st.integers(1, 60), st.integers(1, 80))
 def test_equals_numpy(seed: int, width: int, kept: int, rank: int) -> None:
     """Of full rank and less, whatever part of the vectors is wanted, and whatever is left of the diagonal."""

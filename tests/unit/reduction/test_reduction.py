@@ -85,7 +85,7 @@ def test_squares_that_float32_cannot_hold(scale: float) -> None:
     np.testing.assert_allclose(scaled / scale**2, expected, rtol=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.lists(st.integers(1, 199), max_size=6), st.sampled_from([0.0, 1e3, -1e4]))
 def test_float32_does_not_depend_on_how_rows_are_parted_but_for_rounding(
     seed: int, cuts: list[int], offset: float
@@ -103,7 +103,7 @@ def test_float32_does_not_depend_on_how_rows_are_parted_but_for_rounding(
     np.testing.assert_allclose(merged.mean, rows.mean(axis=0, dtype=np.float64), rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.lists(st.integers(1, 199), max_size=6), st.sampled_from([0.0, 1e3, -1e4]))
 def test_moments_do_not_depend_on_how_rows_are_parted(seed: int, cuts: list[int], offset: float) -> None:
     rows = _rows(seed, 200, 6, offset)
@@ -174,7 +174,7 @@ def test_files_round_trip() -> None:
     np.testing.assert_array_equal(Projection.from_bytes(projection.to_bytes()).components, projection.components)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.lists(st.integers(1, 199), max_size=12), st.data())
 def test_any_tree_of_mergers_equals_one_pass(seed: int, cuts: list[int], data: st.DataObject) -> None:
     rows = _rows(seed, 200, 6, 1e3)

@@ -38,7 +38,7 @@ def _approximate(rows: np.ndarray, columns: int, passes: int, components: int) -
     return fit_sketch(sketch, basis, 0.8, components)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.integers(1, 6), st.sampled_from([0.0, 1e3, -1e4]))
 def test_it_is_the_scatters_product_however_rows_are_parted(seed: int, parts: int, offset: float) -> None:
     random = np.random.default_rng(seed)

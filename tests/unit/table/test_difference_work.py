@@ -31,7 +31,7 @@ def drained(work: Work, asks: Iterable[int]) -> list[pa.Table]:
     return parts
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.booleans(), max_size=300), st.lists(st.integers(1, 50), max_size=30))
 def test_every_row_comes_once_in_order_and_twins_stay_together(twins: list[bool], asks: list[int]) -> None:
     twins = [False, *twins]

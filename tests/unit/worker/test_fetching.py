@@ -109,7 +109,7 @@ def test_what_concerns_all_of_them_is_raised(pool: ThreadPoolExecutor, at_once: 
     assert list(fetched) == []
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, AHEAD_BYTES), max_size=40), st.integers(1, 9))
 def test_each_comes_once_whatever_the_sizes(sizes: list[int], at_once: int) -> None:
     wanted = [ImageSource(str(i), size) for i, size in enumerate(sizes)]

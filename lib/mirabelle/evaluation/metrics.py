@@ -1,26 +1,16 @@
-"""How good a classifier is, and fair ways to hold pictures out. [numpy, scikit-learn]
-
-Pure: arrays in, arrays out; driver only.
-"""
+"""How good a classifier is. [numpy, scikit-learn]"""
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mirabelle.errors import TrainingError
-
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-
-MOST_FOLDS = 10
 
 
 @dataclass(frozen=True)
@@ -99,65 +89,3 @@ def confused_pairs(confusion: Ints, most: int) -> list[tuple[int, int, int]]:
     order = np.argsort(-errors, axis=None, kind="stable")[:most]
     pairs = [(int(i), int(j), int(errors[i, j])) for i, j in (np.unravel_index(o, errors.shape) for o in order)]
     return [pair for pair in pairs if pair[2]]
-
-
-def hold_out(labels: Sequence[str], groups: Sequence[str] | None, share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Choose which rows to hold out, each class in its proportion, and no group on both sides.
-
-    Args:
-        labels: class of each row.
-        groups: rows of one group stay together; None: each row for itself.
-        share: of the rows to hold out, nearly.
-        seed: of the choice.
-
-    Returns:
-        bool (n,), true for rows held out.
-
-    Raises:
-        TrainingError: too few rows or groups to hold any out.
-    """
-    from sklearn.model_selection import StratifiedShuffleSplit
-
-    held = np.zeros(len(labels), dtype=np.bool_)
-    if groups is None:
-        # At least one picture of each class on either side, where each has two.
-        classes = len(set(labels))
-        number = max(1, min(max(math.ceil(share * len(labels)), classes), len(labels) - classes))
-        try:
-            splitter = StratifiedShuffleSplit(1, test_size=number, random_state=seed)
-            held[next(splitter.split(np.zeros(len(labels)), labels))[1]] = True
-        except ValueError as error:
-            raise TrainingError(
-                f"cannot hold out {share:.0%} of {len(labels)} labelled pictures in {len(set(labels))} classes: {error}"
-            ) from error
-        return held
-    # The share as a fraction of small terms, 0.4 as 2 folds of 5: more folds would need more groups.
-    part = Fraction(share).limit_denominator(MOST_FOLDS)
-    folds = max(2, part.denominator)
-    held[_fold_numbers(labels, groups, folds, seed) < min(folds - 1, max(1, part.numerator))] = True
-    return held
-
-
-def fold_numbers(labels: Sequence[str], groups: Sequence[str] | None, folds: int, seed: int) -> Ints:
-    """A fold number, 0 to ``folds`` - 1, for each row: classes in proportion, no group in two folds."""
-    own = groups if groups is not None else [str(i) for i in range(len(labels))]
-    return _fold_numbers(labels, own, folds, seed)
-
-
-def _fold_numbers(labels: Sequence[str], groups: Sequence[str], folds: int, seed: int) -> Ints:
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    distinct = len(set(groups))
-    if distinct < folds:
-        raise TrainingError(f"there are {distinct} groups and {folds} are needed; set classify.group_by to a finer one")
-    numbers = np.zeros(len(labels), dtype=np.int64)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        # A class of fewer rows than folds: some folds go without it, which is the best there is.
-        warnings.simplefilter("ignore", UserWarning)
-        try:
-            for number, (_, rows) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
-                numbers[rows] = number
-        except ValueError as error:
-            raise TrainingError(f"cannot make {folds} folds of {len(labels)} labelled pictures: {error}") from error
-    return numbers

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirabelle.errors import TrainingError
-from mirabelle.evaluation import Metrics, confused_pairs, evaluate, fold_numbers, hold_out
+from mirabelle.evaluation import Metrics, confused_pairs, evaluate
+from mirabelle.evaluation.splitting import fold_numbers, hold_out
 
 LABELS = ["a", "b", "c", "d"]
 
@@ -31,7 +32,7 @@ def test_metrics_worked_out_by_hand() -> None:
     assert again.to_json() == metrics.to_json()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(2, 4))
 def test_no_group_is_on_both_sides(seed: int, classes: int) -> None:
     random = np.random.default_rng(seed)

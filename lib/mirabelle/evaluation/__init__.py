@@ -1,0 +1,10 @@
+"""How good a classifier is, and fair ways to hold pictures out.
+
+Pure: arrays and frames in, arrays and frames out; driver only. Whatever learns, Spark ML or a network, learns from the
+rows that ``choose_sides`` says.
+"""
+
+from mirabelle.evaluation.metrics import Metrics, confused_pairs, evaluate
+from mirabelle.evaluation.splitting import FOLD, SIDE, Sides, SplitBy, choose_sides
+
+__all__ = ["FOLD", "SIDE", "Metrics", "Sides", "SplitBy", "choose_sides", "confused_pairs", "evaluate"]
