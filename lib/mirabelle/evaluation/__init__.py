@@ -1,7 +1,7 @@
 """How good a classifier is, and fair ways to hold pictures out.
 
-Pure: arrays and frames in, arrays and frames out; driver only. Whatever learns, Spark ML or a network, learns from the
-rows that ``choose_sides`` says.
+Driver only; touches nothing: arrays and frames in, arrays and frames out. Whatever learns, Spark ML or a network,
+learns from the rows that ``choose_sides`` says.
 """
 
 from mirabelle.evaluation.metrics import Metrics, confused_pairs, evaluate
