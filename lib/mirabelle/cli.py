@@ -190,6 +190,27 @@ def explore(
 
 
 @app.command()
+def finetune(
+    config: ConfigFile = None,
+    set_: Settings = None,
+    break_lease: BreakLease = False,
+    quiet: Quiet = False,
+) -> None:
+    """Teach a network by the pictures themselves and judge it on pictures held out; no Spark, a GPU where there is one.
+
+    One of your own or a backbone taught further, as the `finetune` part says. Killed at any moment, the same command
+    goes on from the last epoch that ended; Ctrl-C keeps the best so far.
+    """
+    from mirabelle.pipeline.finetune import finetune as carry_out
+
+    try:
+        _print_summary(carry_out(_load(config, set_), _console(quiet), break_lease))
+    except BarNotMet as failed:
+        _print_summary(failed.summary)
+        raise
+
+
+@app.command()
 def verify(
     output: Annotated[str | None, typer.Argument(metavar="OUT", help="The output; or --config, --set output=.")] = None,
     config: ConfigFile = None,

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from mirabelle.config.crawling import Crawl
 from mirabelle.config.exploring import Explore
+from mirabelle.config.finetuning import Finetune
 from mirabelle.config.section import Section, is_section
 from mirabelle.config.submission import Submit
 from mirabelle.evaluation import SplitBy
@@ -248,6 +249,7 @@ class Config(Section):
     extract: Extract = Extract()
     reduce: Reduce = Reduce()
     classify: Classify = Classify()
+    finetune: Finetune = Finetune()
     limits: Limits = Limits()
     report: Report = Report()
     s3: S3 = S3()

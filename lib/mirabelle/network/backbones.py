@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirabelle.errors import ConfigError, WeightsError
+from mirabelle.network.heads import PREFIX
+from mirabelle.network.small import NAME as SMALL
+from mirabelle.network.small import small
 
 if TYPE_CHECKING:
     import keras
@@ -27,7 +30,7 @@ class Backbone:
 
     Attributes:
         name: what the configuration calls it.
-        builder: the function in ``keras.applications``.
+        builder: the function in ``keras.applications``; empty for the one that is our own.
         input_px: side of the square picture it was trained on.
         min_px: the smallest side its strides allow.
         normalisation: a key of ``embedding.NORMALISATIONS``.
@@ -50,7 +53,7 @@ class Backbone:
 
 
 # Sizes, layers and normalisations: keras.applications' own sources; licences: its documentation of each family.
-_MIT, _APACHE, _BSD, _CC = "MIT", "Apache-2.0", "BSD-3-Clause", "CC-BY-4.0"
+_MIT, _APACHE, _BSD, _CC, _NONE = "MIT", "Apache-2.0", "BSD-3-Clause", "CC-BY-4.0", "none published"
 REGISTRY: dict[str, Backbone] = {
     row.name: row
     for row in (
@@ -67,6 +70,7 @@ REGISTRY: dict[str, Backbone] = {
         Backbone("densenet121", "DenseNet121", 224, 32, "torch", "relu", 1024, _BSD),
         Backbone("inceptionv3", "InceptionV3", 299, 75, "tf", "mixed10", 2048, _APACHE),
         Backbone("xception", "Xception", 299, 71, "tf", "block14_sepconv2_act", 2048, _MIT),
+        Backbone(SMALL, "", 150, 16, "tf", "block4_pool", 128, _NONE),
     )
 }
 
@@ -137,6 +141,8 @@ def topology(row: Backbone, input_px: int, weights: str | None = None) -> keras.
     policy = keras.config.dtype_policy()
     keras.backend.clear_session()
     keras.config.set_dtype_policy(policy)
+    if not row.builder:
+        return small(keras, input_px)
     builder = getattr(keras.applications, row.builder)
     return builder(include_top=False, weights=weights, input_shape=(input_px, input_px, 3))
 
@@ -174,6 +180,24 @@ def network_from_file(row: Backbone, input_px: int, path: Path) -> keras.Model:
     return model
 
 
+def taught_network(row: Backbone, input_px: int, path: Path) -> keras.Model:
+    """A network that was taught here, head and all, from its ``.keras`` file, opened in safe mode.
+
+    Raises:
+        WeightsError: the file does not open, or is of another network or size.
+    """
+    keras = import_keras()
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path} does not open: {' '.join(str(error).split())[:200]}") from error
+    if row.layer not in {layer.name for layer in model.layers}:
+        raise WeightsError(f"{path} is no {row.name}: it has no layer {row.layer}; mend backbone.name")
+    if (side := model.input_shape[1]) != input_px:
+        raise WeightsError(f"{path} was taught at {side} px, and backbone.input_px is {input_px}")
+    return model
+
+
 def headless(model: keras.Model, layer: str, pooling: str) -> keras.Model:
     """``model`` from its input to ``layer``'s output, folded to one vector a picture: float32 (n, width).
 
@@ -185,6 +209,9 @@ def headless(model: keras.Model, layer: str, pooling: str) -> keras.Model:
     if layer not in names:
         raise ConfigError(f"backbone.layer {layer!r} is not in this network; its last are {', '.join(names[-6:])}")
     output = model.get_layer(layer).output
+    if layer.startswith(PREFIX) and len(output.shape) == 2:
+        # Behind a taught network's own folding. Under a name of its own, as the layer may be that of another dtype.
+        return keras.Model(model.inputs, keras.layers.Activation("linear", name="features", dtype="float32")(output))
     if len(output.shape) != 4:
         raise ConfigError(
             f"backbone.layer {layer!r} has shape {tuple(output.shape)[1:]}; choose one with height and width"

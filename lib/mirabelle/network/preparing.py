@@ -25,6 +25,7 @@ from mirabelle.errors import OutputError, PreflightError
 from mirabelle.network import backbones, weights
 from mirabelle.network.embedding import NORMALISATIONS, Embedding, EngineName, Normalisation, Precision
 from mirabelle.network.engines import CONVERSION_VERSION, Files, convert, native_precisions
+from mirabelle.network.heads import head_of
 from mirabelle.network.home import ensure_home
 
 FACTS = "network.json"
@@ -99,6 +100,18 @@ def prepare_network(config: Config, precision: Precision | Literal["auto"] = "au
     )
     normalisation = NORMALISATIONS[row.normalisation]
     return Network(embedding, config.engine.name, normalisation, decode_options(config, precision), files, was_cached)
+
+
+def shape_of(config: Config) -> tuple[int, str]:
+    """The side of the square that the network sees, and the layer whose output is taken.
+
+    Where the configuration leaves them open they are the network's own, and of one that was taught those that it was
+    taught with.
+    """
+    row = backbones.find(config.backbone.name)
+    head = head_of(weights.parse(config.backbone.weights).path)
+    input_px, layer = (head.input_px, head.layer) if head else (row.input_px, row.layer)
+    return config.backbone.input_px or input_px, config.backbone.layer or layer
 
 
 def precision_on(config: Config, native: Sequence[Precision]) -> Precision:
@@ -178,12 +191,12 @@ def _recipe(config: Config, precision: Precision) -> dict[str, Any]:
 def _choices(config: Config, precision: Precision) -> dict[str, Any]:
     """What decides it beside the weights and the versions of libraries."""
     row = backbones.find(config.backbone.name)
-    input_px = config.backbone.input_px or row.input_px
+    input_px, layer = shape_of(config)
     backbones.check(row, input_px)
     return {
         "row": asdict(row),
         "input_px": input_px,
-        "layer": config.backbone.layer or row.layer,
+        "layer": layer,
         "pooling": config.backbone.pooling,
         "engine": config.engine.name,
         # OpenVINO takes the precision when it compiles; a Keras model carries it in its layers.

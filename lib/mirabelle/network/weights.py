@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from mirabelle.errors import ConfigError, WeightsError
 from mirabelle.network import backbones
 from mirabelle.network.backbones import Backbone
+from mirabelle.network.heads import head_of
 
 if TYPE_CHECKING:
     import keras
@@ -93,19 +94,27 @@ def cached_imagenet(row: Backbone, cache: Path) -> Path:
 
 
 def load(row: Backbone, source: Source, input_px: int, cache: Path) -> keras.Model:
-    """The network without its top, with its weights.
+    """The network without its top, with its weights; one that was taught here, with its head.
 
     Raises:
         WeightsError: they cannot be had, or are not this network's.
     """
     if source.seed is not None:
         return backbones.random_network(row, input_px, source.seed)
+    if head_of(source.path):
+        assert source.path is not None
+        return backbones.taught_network(row, input_px, source.path)
     if source.path is not None:
         return backbones.network_from_file(row, input_px, source.path)
     return _load_imagenet(row, input_px, cache)
 
 
 def _load_imagenet(row: Backbone, input_px: int, cache: Path) -> keras.Model:
+    if not row.builder:
+        raise WeightsError(
+            f"{row.name} has no ImageNet weights; set backbone.weights to random:<seed>, or to a model.keras that"
+            " `mirabelle finetune` made"
+        )
     kept = cached_imagenet(row, cache)
     if kept.is_file() and not row.rescales_for_imagenet:
         return backbones.network_from_file(row, input_px, kept)

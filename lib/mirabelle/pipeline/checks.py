@@ -9,7 +9,7 @@ from mirabelle import listing
 from mirabelle.config import Config
 from mirabelle.errors import ConfigError, UserError
 from mirabelle.network import backbones
-from mirabelle.network.preparing import check_weights
+from mirabelle.network.preparing import check_weights, shape_of
 from mirabelle.storage import absolute, open_store
 
 
@@ -23,7 +23,7 @@ def validate(config: Config, stages: Sequence[str]) -> None:
 
     def check_backbone() -> None:
         row = backbones.find(config.backbone.name)
-        backbones.check(row, config.backbone.input_px or row.input_px)
+        backbones.check(row, shape_of(config)[0])
         if "extract" in stages:
             check_weights(config)
 

@@ -173,8 +173,7 @@ class Job:
         alike = (
             parts["backbone"] == row.name
             and parts["weights"] == source.name
-            and parts["input_px"] == (wanted.input_px or row.input_px)
-            and parts["layer"] == (wanted.layer or row.layer)
+            and (parts["input_px"], parts["layer"]) == preparing.shape_of(self.config)
             and parts["pooling"] == wanted.pooling
             and parts["preprocessing"] == preparing.preprocessing(self.config, row.normalisation, parts["precision"])
             and self.config.engine.precision in ("auto", parts["precision"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -61,17 +62,18 @@ def report(job: Job) -> None:
         listing = job.listing_path()
         listed = fetch_listing(job.store, listing, job.scratch) if listing else None
         rejects = current_rejects(job.table(), job.scratch, listed)
+        by_code = [(schema.CODE, "ascending"), (schema.PATH, "ascending")]
         # Rendering is the last part, and its own time cannot be in the page.
         contents = ReportContents(
             title=job.config.report.title or f"Pictures in {job.root}",
             manifest=_manifest(job),
-            rejects=_rejects(job, rejects),
+            rejects=rejects_of(job, rejects.sort_by(by_code).slice(0, REJECTS_SHOWN).to_pylist()),
             rejects_total=len(rejects),
             scree=_scree(job, pca),
             scatter=_scatter(job, reduced),
             neighbours=_neighbours(job, reduced),
-            evaluation=_evaluation(classifier),
-            confused=_confused(job, classifier),
+            evaluation=evaluation(classifier) if classifier else None,
+            confused=confused(job, classifier) if classifier else [],
             notes=_notes(job),
         )
         path = join(job.folder("report"), "index.html")
@@ -179,18 +181,15 @@ def _neighbours(job: Job, reduced: pa.Table | None) -> list[Neighbours]:
     return found
 
 
-def _evaluation(classifier: dict[str, Any] | None) -> Evaluation | None:
-    if classifier is None:
-        return None
+def evaluation(classifier: dict[str, Any]) -> Evaluation:
+    """A classifier's judgement, by the facts that stand with it."""
     metrics = Metrics.from_json(classifier["metrics"])
     told = {k: classifier[k] for k in ("estimator", "features", "split", "train_rows", "test_rows")}
     return Evaluation(**{**metrics.__dict__, "labels": list(metrics.labels)}, **told)
 
 
-def _confused(job: Job, classifier: dict[str, Any] | None) -> list[ConfusedPair]:
+def confused(job: Job, classifier: dict[str, Any]) -> list[ConfusedPair]:
     """The pairs of classes most often taken for one another, with pictures."""
-    if classifier is None:
-        return []
     metrics = Metrics.from_json(classifier["metrics"])
     columns = [schema.PATH, schema.LABEL, schema.PREDICTED]
     predictions = job.read_parquet(job.folder("predictions", classifier["id"]), columns)
@@ -207,8 +206,8 @@ def _confused(job: Job, classifier: dict[str, Any] | None) -> list[ConfusedPair]
     return pairs
 
 
-def _rejects(job: Job, rejects: pa.Table) -> list[Reject]:
-    rows = rejects.sort_by([(schema.CODE, "ascending"), (schema.PATH, "ascending")]).slice(0, REJECTS_SHOWN).to_pylist()
+def rejects_of(job: Job, rows: Sequence[dict[str, Any]]) -> list[Reject]:
+    """Bad pictures as the page lists them, so far as it does."""
     return [
         Reject(
             row[schema.PATH],
@@ -219,7 +218,7 @@ def _rejects(job: Job, rejects: pa.Table) -> list[Reject]:
             # What is left of a file cut short can be shown; the others have nothing safe to look at.
             _thumbnail(job, row[schema.PATH], THUMBNAIL_PX, True) if row[schema.CODE] == RejectCode.TRUNCATED else None,
         )
-        for row in rows
+        for row in rows[:REJECTS_SHOWN]
     ]
 
 

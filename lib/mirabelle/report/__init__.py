@@ -10,23 +10,29 @@ from __future__ import annotations
 from mirabelle.report.contents import (
     ConfusedPair,
     Evaluation,
+    Learning,
+    Looked,
     Neighbours,
     Picture,
     Reject,
     ReportContents,
     Scatter,
     Scree,
+    Views,
 )
 from mirabelle.report.page import render
 
 __all__ = [
     "ConfusedPair",
     "Evaluation",
+    "Learning",
+    "Looked",
     "Neighbours",
     "Picture",
     "Reject",
     "ReportContents",
     "Scatter",
     "Scree",
+    "Views",
     "render",
 ]

@@ -168,6 +168,41 @@ def scree(ratios: npt.NDArray[np.float64], components: int, target: float | None
     return finish(alt.layer(*layers).properties(width="container", height=320), description)
 
 
+def rounds(rows: Sequence[Mapping[str, Any]], name: str, best: int, *, percents: bool, description: str) -> Spec:
+    """A figure by epoch: on the images learnt from, and on those set aside.
+
+    Args:
+        rows: of each epoch, ``epoch``, the figure under its ``name``, and under ``val_<name>`` that of the others.
+        name: of the figure.
+        best: the epoch that was chosen; marked with a rule.
+        percents: whether it is a share.
+        description: the chart in words.
+    """
+    import altair as alt
+
+    epochs = [int(row["epoch"]) for row in rows]
+    axis = alt.Axis(format=".0%" if percents else ".2f", tickCount=5, domain=False, ticks=False)
+    x = alt.X(
+        "epoch:Q",
+        title="epoch",
+        scale=alt.Scale(domain=[1, max(2, epochs[-1])], nice=False),
+        axis=alt.Axis(tickMinStep=1, format="d", grid=False),
+    )
+    layers: list[Any] = [_over([{"epoch": best}]).mark_rule(style="kept-rule").encode(x=x)]
+    for key, style, whose in ((name, "curve", "learnt from"), (f"val_{name}", "curve-second", "set aside")):
+        known = [(int(row["epoch"]), row[key]) for row in rows if row[key] is not None]
+        values = [{"epoch": epoch, "value": round(float(value), 5)} for epoch, value in known]
+        if values:
+            tooltip = [
+                alt.Tooltip("epoch:Q", title="epoch"),
+                alt.Tooltip("value:Q", title=f"{name}, {whose}", format=".1%" if percents else ".4f"),
+            ]
+            y = alt.Y("value:Q", title=None, axis=axis, scale=alt.Scale(zero=False))
+            line = _over(values).mark_line(style=style, point=len(values) == 1)
+            layers.append(line.encode(x=x, y=y, tooltip=tooltip))
+    return finish(alt.layer(*layers).properties(width="container", height=240), description)
+
+
 def _cells(labels: Sequence[str], counts: npt.NDArray[np.integer[Any]]) -> list[dict[str, Any]]:
     """One row for each cell of the matrix that is not empty."""
     totals = counts.sum(axis=1)

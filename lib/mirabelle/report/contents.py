@@ -192,6 +192,57 @@ class ConfusedPair:
 
 
 @dataclass(frozen=True)
+class Views:
+    """One image and the ways in which a network was shown it.
+
+    Attributes:
+        picture: as it is.
+        versions: encoded pictures.
+    """
+
+    picture: Picture
+    versions: Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One image and where a network looked to judge it.
+
+    Attributes:
+        picture: the image, its true label with it.
+        overlay: the same, encoded, coloured where the answer comes from.
+        predicted: the answer.
+        probability: of it, 0 to 1.
+    """
+
+    picture: Picture
+    overlay: bytes
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How a network was taught.
+
+    Attributes:
+        rounds: one mapping each, ``epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds``.
+        best: number of the round whose weights were kept.
+        parameters: of the network.
+        trainable: how many of them learnt.
+        views: an image as it was shown, or ``None`` where all were shown as they are.
+        looked: images that it was judged on, those that it got wrong first.
+    """
+
+    rounds: Sequence[Mapping[str, Any]]
+    best: int
+    parameters: int
+    trainable: int
+    views: Views | None
+    looked: Sequence[Looked]
+
+
+@dataclass(frozen=True)
 class ReportContents:
     """Everything a page shows. A part that is ``None`` or empty is said to be absent, and why.
 
@@ -206,6 +257,7 @@ class ReportContents:
         evaluation: how the classifier did, or ``None`` when none has been trained.
         confused: the pairs of labels most often confused, worst first.
         notes: warnings to show at the top, one sentence each.
+        learning: how a network was taught, where the page is of one: it has no components, no map and no neighbours.
     """
 
     title: str
@@ -218,3 +270,4 @@ class ReportContents:
     evaluation: Evaluation | None
     confused: Sequence[ConfusedPair]
     notes: Sequence[str]
+    learning: Learning | None = None

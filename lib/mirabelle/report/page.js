@@ -40,6 +40,7 @@ const mirabelle = (() => {
         "target": { color: soft, strokeDash: [5, 4], strokeWidth: 1 },
         "target-text": { color: soft, align: "left", baseline: "bottom", dy: -4, fontSize: 12 },
         "curve": { color: ink, strokeWidth: 2 },
+        "curve-second": { color: colour("accent-fill"), strokeWidth: 2 },
         "dot": { filled: true, color: ink, size: 60 },
         "square": { stroke: paper, strokeWidth: 1 },
         "count-strong": { color: colour("on-strong"), fontSize: 11 },

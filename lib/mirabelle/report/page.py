@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mirabelle.report import assets, results, sections
+from mirabelle.report import assets, learning, results, sections
 from mirabelle.report.contents import ReportContents
 
 NAVIGATION = (
@@ -17,9 +17,13 @@ NAVIGATION = (
     ("components", "Principal components"),
     ("map", "Map of the images"),
     ("neighbours", "Nearest neighbours"),
+    ("learning", "How it learnt"),
     ("classifier", "Classifier"),
     ("speed", "Speed"),
 )
+# A network that was taught has no features to reduce; what is computed by Spark has not been taught.
+ONLY_OF_FEATURES = ("components", "map", "neighbours")
+ONLY_OF_TEACHING = ("learning",)
 STYLES = ("page.css", "parts.css")
 SCRIPTS = ("page.js", "map.js")
 
@@ -30,6 +34,7 @@ def _charts(view: dict[str, Any]) -> dict[str, Any]:
         "chart-rejects": view["rejects"].get("spec"),
         "chart-components": view["components"].get("spec"),
         "chart-map": view["map"].get("spec"),
+        **{f"chart-{name}": spec for name, spec in view["learning"].get("specs", {}).items()},
         "chart-confusion": view["classifier"].get("spec"),
         "chart-clock": (view["speed"]["clock"] or {}).get("spec"),
         "chart-work": (view["speed"]["work"] or {}).get("spec"),
@@ -60,9 +65,11 @@ def render(contents: ReportContents) -> str:
         "components": results.variance(contents),
         "map": results.map_(contents),
         "neighbours": results.neighbours(contents),
+        "learning": learning.learning(contents.learning),
         "classifier": results.classifier(contents),
         "speed": sections.speed(contents),
     }
+    absent = ONLY_OF_FEATURES if contents.learning else ONLY_OF_TEACHING
     specifications = _charts(view)
     # In this order in the page: the library (only where there is a chart), then ours.
     scripts = [assets.vega_bundle()] if specifications else []
@@ -72,7 +79,7 @@ def render(contents: ReportContents) -> str:
         .get_template("page.html")
         .render(
             view,
-            navigation=NAVIGATION,
+            navigation=[part for part in NAVIGATION if part[0] not in absent],
             slots=range(12),
             style=Markup("\n".join(assets.resource(name) for name in STYLES)),
             scripts=[Markup(source) for source in scripts],

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from mirabelle.report import charts, wording
+from mirabelle.report import charts, learning, wording
 from mirabelle.report.assets import data_uri
 from mirabelle.report.contents import ReportContents
 from mirabelle.report.wording import mapping, percent, plain, plural, seconds, whole
@@ -98,6 +98,10 @@ def headline(contents: ReportContents) -> list[View]:
             f"over {plural(len(judged.labels), 'label')}" if judged else "no classifier yet",
         ),
     ]
+    if contents.learning:
+        # It embedded nothing.
+        kept_rows = [row for row in rows if row[0] not in ("embedded", "unchanged", "components")]
+        rows = [*kept_rows[:2], *learning.tiles(contents.learning), *kept_rows[2:]]
     return [
         {"name": name, "value": value, "about": about, "alarm": name == "rejected" and bool(share)}
         for name, value, about in rows
