@@ -20,8 +20,6 @@ from mirabelle.storage import Store, join
 
 Arrays = list[npt.NDArray[Any]]
 
-MAX_BYTES = 2**36
-
 
 @dataclass(frozen=True)
 class Kept:
@@ -57,10 +55,9 @@ class Kept:
     def get(self) -> tuple[list[dict[str, Any]], int, Arrays, Arrays] | None:
         """What ``put`` was given last: history, the best round, its numbers, the best round's; None: nothing yet."""
         try:
-            state = json.loads(self.store.read(join(self.folder, "state.json"), MAX_BYTES))
+            state = json.loads(self._read(join(self.folder, "state.json")))
             history, best = state["history"], state["best"]
-            now = self.store.read(self._round(len(history)), MAX_BYTES)
-            chosen = self.store.read(self._best(best), MAX_BYTES)
+            now, chosen = self._read(self._round(len(history))), self._read(self._best(best))
         except (FetchError, ValueError, KeyError):
             return None
         return history, best, _unpacked(now), _unpacked(chosen)
@@ -68,6 +65,10 @@ class Kept:
     def remove(self) -> None:
         """The lesson has ended."""
         self.store.remove(self.folder)
+
+    def _read(self, path: str) -> bytes:
+        with self.store.open(path) as file:
+            return file.read()
 
     def _round(self, number: int) -> str:
         return join(self.folder, f"{number:05d}.npz")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,7 +31,9 @@ class Rows:
     def __init__(self, folder: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
         self._bytes = int(np.prod(shape)) * self.dtype.itemsize
-        self._file = tempfile.TemporaryFile(dir=folder, prefix="rows-")  # noqa: SIM115 (closed with the object)
+        # It has no name any more, and is gone with the last who reads it.
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
 
     def write(self, first: int, rows: npt.NDArray[Any]) -> None:
         """Put rows from a position on.

@@ -59,7 +59,7 @@ class Source:
         if self.path is None:
             return self.name
         if not self.path.is_file():
-            raise WeightsError(f"there is no weights file {self.path}; mend backbone.weights")
+            raise WeightsError(f"there is no weights file {self.path}; mend its path")
         status = self.path.stat()
         return f"{self.path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
 

@@ -23,7 +23,7 @@ from mirabelle.console import Console
 from mirabelle.errors import BarNotMet, PreflightError
 from mirabelle.evaluation import FOLD, SIDE, Metrics, evaluate
 from mirabelle.finetune import Epoch, Kept, Lesson, Rows, Taught, build, start_of, teach
-from mirabelle.network import backbones
+from mirabelle.network import backbones, weights
 from mirabelle.network.embedding import NORMALISATIONS
 from mirabelle.network.preparing import cache_folder, check_room, decode_options, preprocessing
 from mirabelle.pipeline.checks import validate
@@ -88,6 +88,7 @@ def _check_network(config: Config) -> None:
     """Raise for a network that cannot be before any picture is read."""
     row = backbones.find(config.finetune.network)
     backbones.check(row, config.finetune.input_px or row.input_px)
+    weights.parse(start_of(config.finetune)).identity()
     try:
         backbones.import_keras()
     except ImportError as error:

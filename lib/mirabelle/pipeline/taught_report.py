@@ -24,8 +24,8 @@ from mirabelle.storage import join
 
 VIEWS = 8
 LOOKED_PX = 128
-LOOKED_RIGHT = 6
-LOOKED_WRONG = 6
+# Of right answers, and of wrong ones.
+LOOKED = 6
 
 
 def report_taught(
@@ -99,9 +99,12 @@ def _looked(job: Job, taught: Taught, pictures: Pictures, frame: pd.DataFrame) -
     said = job.read_parquet(job.folder("predictions"), columns).to_pandas()
     said["probability"] = [max(one) for one in said[schema.PROBABILITIES]]
     found = frame.reset_index(names="position").merge(said.drop(columns=schema.PROBABILITIES), on=schema.PATH)
-    wrong = found[found[schema.PREDICTED] != found[schema.LABEL]].nlargest(LOOKED_WRONG, "probability")
-    right = found[found[schema.PREDICTED] == found[schema.LABEL]].groupby(schema.LABEL).head(LOOKED_RIGHT // 2)
-    chosen = pd.concat([wrong, right.head(LOOKED_RIGHT)])
+    found = found.sort_values("probability", ascending=False, kind="stable")
+    is_right = found[schema.PREDICTED] == found[schema.LABEL]
+    # Not all of one kind.
+    wrong = found[~is_right].groupby([schema.LABEL, schema.PREDICTED]).head(3).head(LOOKED)
+    right = found[is_right].groupby(schema.LABEL).head(3).head(LOOKED)
+    chosen = pd.concat([wrong, right])
     if not len(chosen):
         return []
     pixels = pictures.rows[chosen["position"].to_numpy(np.int64)]

@@ -186,7 +186,9 @@ def rounds(rows: Sequence[Mapping[str, Any]], name: str, best: int, *, percents:
         "epoch:Q",
         title="epoch",
         scale=alt.Scale(domain=[1, max(2, epochs[-1])], nice=False),
-        axis=alt.Axis(tickMinStep=1, format="d", grid=False),
+        axis=alt.Axis(
+            values=[e for e in epochs if e % max(1, -(-epochs[-1] // 12)) == 0 or e == 1], format="d", grid=False
+        ),
     )
     layers: list[Any] = [_over([{"epoch": best}]).mark_rule(style="kept-rule").encode(x=x)]
     for key, style, whose in ((name, "curve", "learnt from"), (f"val_{name}", "curve-second", "set aside")):

@@ -14,9 +14,11 @@ View = dict[str, Any]
 
 def tiles(told: Learning) -> list[tuple[str, str, str]]:
     """The figures worth knowing first: a name, a value and a few words each."""
+    waited, took = (sum(one[name] for one in told.rounds) for name in ("waiting_seconds", "seconds"))
     return [
         ("epochs", whole(len(told.rounds)), f"the best was the {_ordinal(told.best)}"),
         ("parameters", whole(told.parameters), f"{whole(told.trainable)} of them learnt"),
+        ("teaching", seconds(took), f"{percent(waited / took)} of it waiting for images" if took else ""),
     ]
 
 

@@ -180,7 +180,7 @@ def rejects(contents: ReportContents) -> View:
         "rows": rows,
         "total": whole(total),
         "capped": f"The first {whole(len(rows))} of {whole(total)}." if rows and total > len(rows) else None,
-        "absent": None if total or codes else "Every image that was read got features: nothing was rejected.",
+        "absent": None if total or codes else "Every image could be read: nothing was rejected.",
     }
 
 

@@ -1,6 +1,6 @@
-"""What stages left of a PCA or a classifier: their facts, arrays, Spark ML models, and the rows made by them. [Store]
+"""What stages left of a PCA, a classifier or a taught network: facts, arrays, models, and the rows made by them.
 
-Driver only.
+[Store; driver only]
 """
 
 from __future__ import annotations
@@ -16,14 +16,20 @@ from mirabelle.verification.notes import Notes
 
 MAX_FACTS_BYTES = 2**28
 # Beside its facts, what a model's folder holds.
-PARTS = {"pca": ("pca.npz", "pipeline/metadata", "reduced"), "classifier": ("model/metadata",)}
+PARTS = {
+    "pca": ("pca.npz", "pipeline/metadata", "reduced"),
+    "classifier": ("model/metadata",),
+    "finetuned": ("model.keras", "history.parquet"),
+}
 
 # What the facts tell of the rows that it was fitted on, or that it has judged.
-ROWS = {"pca": "rows", "classifier": "test_rows"}
+ROWS = {"pca": "rows", "classifier": "test_rows", "finetuned": "test_rows"}
+# The verb that makes each.
+VERBS = {"pca": "reduce", "classifier": "train", "finetuned": "finetune"}
 
 
 def check_models(store: Store, output: str, fingerprints: set[str], notes: Notes) -> None:
-    """Check each PCA and classifier: of an embedding that a run tells of, and with all that belongs to it.
+    """Check each PCA, classifier and taught network: of an embedding that a run tells of, and with all that is its own.
 
     A folder without facts is of a run that was killed, and counts for nothing.
     """
@@ -38,11 +44,13 @@ def check_models(store: Store, output: str, fingerprints: set[str], notes: Notes
             except (*UNREADABLE, AttributeError) as error:
                 notes.find(f"{path} cannot be read: {_reason(error)}")
                 continue
-            if told not in fingerprints:
+            # A network that was taught is of pictures, not of features.
+            if kind != "finetuned" and told not in fingerprints:
                 notes.find(f"{path} was made of an embedding that no run tells of: {str(told)[:8]}")
             if facts.get(ROWS[kind]) is not None:
                 _check_parts(store, path.rpartition("/")[0], kind, notes)
-                _check_rows(store, output, path, kind, facts, notes)
+                if not facts.get("interrupted"):
+                    _check_rows(store, output, path, kind, facts, notes)
 
 
 def _check_parts(store: Store, folder: str, kind: str, notes: Notes) -> None:
@@ -60,8 +68,8 @@ def _check_rows(store: Store, output: str, path: str, kind: str, facts: dict[str
     else:
         folder, expected = join(output, "predictions", own.rpartition("/")[2]), facts["test_rows"]
     if not store.exists(folder):
-        if kind == "classifier":
-            notes.find(f"{folder} is missing; run `mirabelle train` again")
+        if kind != "pca":
+            notes.find(f"{folder} is missing; run `mirabelle {VERBS[kind]}` again")
         return
     rows = [_rows_of(store, e.path, notes) for e in store.walk(folder) if e.path.endswith(".parquet")]
     if None not in rows and expected is not None and (found := sum(filter(None, rows))) != expected:

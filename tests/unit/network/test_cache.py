@@ -142,6 +142,6 @@ def test_without_keras_a_network_that_was_converted_elsewhere_counts(tmp_path: P
     assert told[0] == "None"
     assert len(told[1]) == 12
     assert told[2] == made.embedding.weights_digest[:12] != told[1]
-    assert told[3] == f"there is no weights file {weights_file}; mend backbone.weights"
+    assert told[3] == f"there is no weights file {weights_file}; mend its path"
     assert told[4].startswith("building a network needs Keras on the driver")
     assert "or set cache to one that `mirabelle pack` made of this network" in told[4]
