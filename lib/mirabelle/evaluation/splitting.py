@@ -224,16 +224,16 @@ def _groups(frame: pd.DataFrame, group_by: Sequence[str], warnings: list[str]) -
 
 def _components(keys: Sequence[Sequence[str]]) -> Ints:
     """Numbers of the connected components of rows, joined by equal values of any column; int64 (n,)."""
-    import pandas as pd
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     rows = len(keys[0])
     joined, values = [], rows
     for column in keys:
-        codes = pd.factorize(np.array(column, dtype=object))[0]
-        joined.append(codes + values)
-        values += int(codes.max(initial=-1)) + 1
+        # By a dict: to pandas' tables of texts, too, a NUL is the end.
+        codes: dict[str, int] = {}
+        joined.append(values + np.array([codes.setdefault(key, len(codes)) for key in column], np.int64))
+        values += len(codes)
     ends = np.concatenate(joined)
     starts = np.tile(np.arange(rows), len(keys))
     graph = coo_array((np.ones(len(ends), dtype=np.int8), (starts, ends)), shape=(values, values))

@@ -1,0 +1,94 @@
+"""Airbus or Boeing, by four networks on one split, and by logistic regression on features: some hours on two cores.
+
+Usage: scripts/planes.py PHOTOS WEIGHTS OUT [--epochs N] [--only NAME ...]
+
+PHOTOS has photos.csv and photos/; WEIGHTS are ImageNet's of VGG16. Only sources with both makers are taken. What is
+there already is not done again, and what was killed goes on. At the end `mirabelle compare` shows all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+SOURCES = ("klas", "web", "jet")
+AUGMENT = {"enabled": True}
+
+
+def networks(weights: Path, epochs: int) -> dict[str, dict[str, Any]]:
+    """The ``finetune`` part of each; rates are those of the job of 2020, for a network of one's own ten times that."""
+    vgg = {"network": "vgg16", "weights": str(weights), "optimizer_params": {"learning_rate": 1e-5}}
+    own = {"network": "small", "optimizer_params": {"learning_rate": 1e-4}}
+    return {
+        "own": {**own, "epochs": 4 * epochs, "patience": epochs},
+        "own-augmented": {**own, "epochs": 4 * epochs, "patience": epochs, "augment": AUGMENT},
+        "frozen": {**vgg, "optimizer_params": {"learning_rate": 1e-4}, "epochs": 4 * epochs, "patience": epochs},
+        "finetuned": {**vgg, "epochs": epochs, "patience": 6, "unfreeze_from": "block3_conv1", "augment": AUGMENT},
+    }
+
+
+def manifest(photos: Path, out: Path) -> Path:
+    """What is learnt from, as a table with whole paths."""
+    table = pd.read_csv(photos / "photos.csv", dtype=str)
+    table = table[table["source"].isin(SOURCES)]
+    table["path"] = [str(photos / "photos" / name) for name in table["file"]]
+    path = out / "photos.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.drop(columns="file").to_parquet(path, index=False)
+    return path
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument(
+        "--epochs", type=int, default=20, help="of the deepest network; the others have four times that"
+    )
+    parser.add_argument("--only", nargs="*", help="some of own, own-augmented, frozen, finetuned, features")
+    given = parser.parse_args()
+    command = str(Path(sys.executable).with_name("mirabelle"))
+    output = given.out.resolve() / "output"
+    usual = [
+        f"images.manifest={manifest(given.photos.resolve(), given.out.resolve())}",
+        f"output={output}",
+        "labels.label=constructor",
+        "classify.group_by=[registration, taken, group]",
+    ]
+    weights = given.weights.resolve()
+    wanted = {**networks(weights, given.epochs), "features": {}}
+    marks = given.out / "done"
+    marks.mkdir(exist_ok=True)
+    for name, part in wanted.items():
+        if (given.only is not None and name not in given.only) or (marks / name).exists():
+            continue
+        runs: list[tuple[str, list[str]]] = []
+        if part:
+            # VGG16 in bfloat16 is six times as fast where the CPU has it.
+            precision = "bf16" if part["network"] == "vgg16" else "float32"
+            told = {"input_px": 150, "precision": precision, **part}
+            runs.append(("finetune", [f"finetune={json.dumps(told)}"]))
+        else:
+            backbone = ["backbone.name=vgg16", f"backbone.weights={weights}"]
+            runs += [
+                ("run", backbone),
+                ("train", [*backbone, "classify.features=full", "classify.params={regParam: 0.01}"]),
+            ]
+        for verb, more in runs:
+            print(f"\n{name}: mirabelle {verb}", flush=True)
+            code = subprocess.call([command, verb, *(word for one in [*usual, *more] for word in ("--set", one))])
+            if code:
+                return code
+        (marks / name).touch()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
