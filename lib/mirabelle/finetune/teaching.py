@@ -208,25 +208,28 @@ def _round(model: keras.Model, lesson: Lesson, optimizer: Any, history: list[Epo
     rate = first * _factor(history, settings)
     optimizer.learning_rate = rate
     _reseed(model, settings.seed, number)
-    model.reset_metrics()
     weights = _class_weights(lesson) if settings.class_weights else None
     began, waited, images = time.perf_counter(), 0.0, 0
-    told: dict[str, float] = {}
+    loss = accuracy = 0.0
     for step, (rows, classes, seconds) in enumerate(lesson.batches(number)):
         told = model.train_on_batch(rows, classes, class_weight=weights, return_dict=True)
         waited, images = waited + seconds, images + len(rows)
+        # What it tells is of the batch alone.
+        loss += (told["loss"] - loss) * len(rows) / images
+        accuracy += (told["accuracy"] - accuracy) * len(rows) / images
         left = (time.perf_counter() - began) / (step + 1) * (lesson.steps - step - 1)
         lesson.told(
-            f"epoch {number + 1} of {settings.epochs}, {step + 1:,} of {lesson.steps:,} batches: loss"
-            f" {told['loss']:.4f}, accuracy {told['accuracy']:.4f}; {_seconds(left)} of the epoch left"
+            f"epoch {number + 1} of {settings.epochs}, {step + 1:,} of {lesson.steps:,} batches: loss {loss:.4f},"
+            f" accuracy {accuracy:.4f}; {_seconds(left)} of the epoch left"
         )
     took = time.perf_counter() - began
     val_loss = val_accuracy = None
     if len(lesson.validation):
         said = lesson.probabilities(model, lesson.validation)
         val_loss, val_accuracy = judged(said, lesson.classes[lesson.validation])
-    losses = float(told["loss"]), float(told["accuracy"])
-    return Epoch(number + 1, *losses, val_loss, val_accuracy, rate, round(took, 3), round(waited, 3), images)
+    return Epoch(
+        number + 1, float(loss), float(accuracy), val_loss, val_accuracy, rate, round(took, 3), round(waited, 3), images
+    )
 
 
 def judged(probabilities: Floats, classes: Ints) -> tuple[float, float]:

@@ -205,6 +205,16 @@ def test_without_pictures_set_aside_the_last_round_counts(tmp_path: Path) -> Non
     assert history[0].val_loss is None
 
 
+def test_figures_are_of_all_pictures_of_a_round(tmp_path: Path) -> None:
+    # Nothing is learnt and nothing left out, so they are those of the network as it was.
+    still = {"optimizer": "SGD", "optimizer_params": {"learning_rate": 1e-12}, "dropout": 0}
+    of = lesson(tmp_path, epochs=1, batch_images=7, **still)
+    model = network(of, tmp_path)
+    history, _ = teach(model, of, kept_at(tmp_path))
+    said = judged(of.probabilities(model, of.train), of.classes[of.train])
+    assert_allclose((history[0].loss, history[0].accuracy), said, atol=1e-5)
+
+
 def test_schedules(tmp_path: Path) -> None:
     of = lesson(tmp_path, schedule="cosine")
     history, _ = teach(network(of, tmp_path), of, kept_at(tmp_path))
