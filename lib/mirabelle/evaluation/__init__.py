@@ -4,7 +4,21 @@ Driver only; touches nothing: arrays and frames in, arrays and frames out. Whate
 learns from the rows that ``choose_sides`` says.
 """
 
+from mirabelle.evaluation.comparing import Answers, Standing, compare
 from mirabelle.evaluation.metrics import Metrics, confused_pairs, evaluate
-from mirabelle.evaluation.splitting import FOLD, SIDE, Sides, SplitBy, choose_sides
+from mirabelle.evaluation.splitting import FOLD, SIDE, Sides, SplitBy, choose_sides, group_rows
 
-__all__ = ["FOLD", "SIDE", "Metrics", "Sides", "SplitBy", "choose_sides", "confused_pairs", "evaluate"]
+__all__ = [
+    "FOLD",
+    "SIDE",
+    "Answers",
+    "Metrics",
+    "Sides",
+    "SplitBy",
+    "Standing",
+    "choose_sides",
+    "compare",
+    "confused_pairs",
+    "evaluate",
+    "group_rows",
+]

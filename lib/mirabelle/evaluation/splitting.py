@@ -96,7 +96,7 @@ def choose_sides(about: pd.DataFrame, by: SplitBy) -> Sides:
     by_split = not by.group_by and not by.hold_out and labelled[schema.SPLIT].notna().any()
     if not by.group_by and not by.hold_out and not by_split:
         labelled = _without_singles(labelled, by.test_share, warnings)
-    labelled = labelled.assign(**{GROUP: _groups(labelled, by.group_by, warnings) if by.group_by else None})
+    labelled = labelled.assign(**{GROUP: group_rows(labelled, by.group_by, warnings) if by.group_by else None})
     if by.hold_out:
         frame, description = _by_value(labelled, by, warnings)
     elif by_split:
@@ -210,8 +210,18 @@ def _by_value(labelled: pd.DataFrame, by: SplitBy, warnings: list[str]) -> tuple
     return labelled.assign(**{SIDE: sides}), f"Judged on {told}, learnt from the rest."
 
 
-def _groups(frame: pd.DataFrame, group_by: Sequence[str], warnings: list[str]) -> list[str]:
-    """The group of each row: rows that agree in one column, directly or by way of others, are of one."""
+def group_rows(frame: pd.DataFrame, group_by: Sequence[str], warnings: list[str]) -> list[str]:
+    """The group of each row: rows that agree in one column, directly or by way of others, are of one.
+
+    Args:
+        frame: ``path`` and label columns.
+        group_by: columns or patterns, one or more.
+        warnings: is told of rows without a value.
+
+    Raises:
+        ConfigError: neither a column nor a pattern.
+        TrainingError: a pattern that does not match a path.
+    """
     keys = [_keys(frame, one) for one in group_by]
     alone = np.logical_and.reduce([np.array([key.startswith("\0") for key in one]) for one in keys])
     if alone.any():

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from mirabelle.config import Classify
 from mirabelle.errors import ConfigError, TrainingError
-from mirabelle.evaluation import Sides, choose_sides
-from mirabelle.evaluation.splitting import _groups
+from mirabelle.evaluation import Sides, choose_sides, group_rows
 
 GRID = {"regParam": [0.0, 0.1]}
 
@@ -252,7 +251,7 @@ def test_components_are_those_of_a_walk(pairs: list[tuple[int, int]]) -> None:
                     component[i] = component[j] = min(component[i], component[j])
     rows = about([*"ab"] * (len(values) // 2) + ["a"] * (len(values) % 2))
     rows = rows.assign(one=[one for one, _ in values], two=[two for _, two in values])
-    found = _groups(rows, ["one", "two"], [])
+    found = group_rows(rows, ["one", "two"], [])
     # The same partition, whatever its parts are called.
     assert len(set(found)) == len(set(component)) == len(set(zip(found, component, strict=True)))
 
