@@ -13,7 +13,7 @@ from mirabelle.crawl.finding import FINDERS
 WAYS = {
     "css": "CSS, with ::text or ::attr(name) at its end; without, an element's whole text",
     "xpath": "XPath",
-    "json": "JMESPath, where pages are JSON, as an API's",
+    "json": "JMESPath, where pages are JSON, as an API's; else in their <script type=application/json id=...>, by id",
     "jsonld": "Type.path in the page's JSON-LD: ImageObject.contentUrl",
     "meta": "the content of <meta property=...> or <meta name=...>: og:image",
     "microdata": "Type.path in the page's microdata: ImageObject.author",

@@ -12,18 +12,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from mirabelle.crawl.cleaning import Step
 from mirabelle.crawl.description import Described, Way
 from mirabelle.crawl.finding import Part, all_values, value_by
+from mirabelle.crawl.leaves import leaves
+from mirabelle.crawl.page import split_address
+from mirabelle.crawl.paths import NAME, attributes, paths, text_of
+from mirabelle.crawl.wording import Pairs, by_heart, casing, within
 
 # Where ways are looked for, and on how many parts each is tried.
 SEARCHED = 40
 TRIED = 400
 CANDIDATES = 60
 MAX_TEXT = 200
-NAME = re.compile(r"[A-Za-z_][\w-]*")
-MEANINGFUL = re.compile(r"itemprop|property|rel|role|name|title|aria-label|data-[\w-]+")
+# Whose values may stand in a text beside another's.
+WORDED = ("constructor", "model_type", "airline", "registration", "photographer")
+# What a page says of itself for machines is stabler than how it looks; its scripts' own state is less so.
+LEAF_COSTS = {"jsonld": 2, "microdata": 2, "json": 8}
+Steps = Callable[[str], Iterator[tuple[int, list[Any]]]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ def propose(known: Sequence[Known], name: str, is_right: Callable[[str, Known], 
     told = [one for one in known if one.row.get(name)]
     found: Counter[tuple[int, str]] = Counter()
     for one in told[:SEARCHED]:
-        places = _places(one, _fit(one, name, is_right), str(one.row[name]))
+        places = _places(one, _fit(one, name, is_right), name)
         found.update({(cost, way.model_dump_json()) for cost, way in places})
     # Of those that turned up often, the cheapest first.
     least = max(1, min(len(told), SEARCHED) // 5)
@@ -93,9 +101,26 @@ def propose(known: Sequence[Known], name: str, is_right: Callable[[str, Known], 
     without = [one for one in known if not one.row.get(name)]
     tried = [_try(way, cost, told, without, name, is_right) for cost, way in ways]
     good = [one for one in tried if one.precision >= 0.9 and one.right]
+    if not is_right:
+        good = [_respelled(one, casing, told, without, name) for one in good]
     # What finds a value where there is none finds another field's, and the first of several is one by its position.
     order = {id(p): (-round(p.recall * p.precision, 2), -round(p.exact / p.of, 1), round(p.amiss, 1)) for p in good}
-    return sorted(good, key=lambda one: (order[id(one)], round(one.several), one.cost))
+    best = sorted(good, key=lambda one: (order[id(one)], round(one.several), one.cost))
+    return [_respelled(best[0], by_heart, told, without, name), *best[1:]] if best and not is_right else best
+
+
+def _respelled(
+    one: Proposal, by: Callable[[Pairs], list[Step]], told: Sequence[Known], without: Sequence[Known], name: str
+) -> Proposal:
+    """With what makes its values the known ones to the letter, if that helps."""
+    if one.exact == one.right:
+        return one
+    found = ((value_by(each.part, one.way, Described(ways=(one.way,))), each.row[name]) for each in told[:TRIED])
+    steps = by([(value, known) for value, known in found if value is not None and plain(value) == plain(known)])
+    if not steps:
+        return one
+    way = one.way.model_copy(update={"clean": (*one.way.clean, *steps)})
+    return _try(way, one.cost, told, without, name, None)
 
 
 def _fit(one: Known, name: str, is_right: Callable[[str, Known], bool] | None) -> Callable[[str], bool]:
@@ -126,51 +151,64 @@ def _try(
     return Proposal(cost, way, right, wrong, len(tried), exact, amiss / silent, several / max(1, len(tried)))
 
 
-def _places(one: Known, fits: Callable[[str], bool], value: str) -> Iterator[tuple[int, Way]]:
+def _places(one: Known, fits: Callable[[str], bool], name: str) -> Iterator[tuple[int, Way]]:
     """Ways by which the value can be had from this part."""
+    others = [value for field, value in one.row.items() if field in WORDED and field != name]
+
+    def steps(text: str) -> Iterator[tuple[int, list[Any]]]:
+        """Cost and steps by which a text becomes the value; none where it is not in it."""
+        text = " ".join(text[: 2 * MAX_TEXT].split())
+        if fits(text):
+            yield 0, []
+        elif len(text) <= MAX_TEXT:
+            yield from ((8, [{"regex": found}]) for found in within(text, str(one.row[name]), others))
+
+    for kind, expression, text in leaves(one.part):
+        for cost, clean in steps(text):
+            yield LEAF_COSTS[kind] + cost, Way.model_validate({kind: expression, "clean": [*clean, "strip"]})
     root = one.part.selector.root
-    if not hasattr(root, "iter"):
+    if one.part.values is not None or not hasattr(root, "iter"):
         return
     for element in root.iter():
-        if not isinstance(element.tag, str) or element.tag in ("script", "style", "html", "head"):
+        if not NAME.fullmatch(str(element.tag)) or element.tag in ("script", "style", "html", "head"):
             continue
         if element.tag == "meta":
             named = element.get("property") or element.get("name")
-            if named and one.part.tree is None and fits(element.get("content") or ""):
-                yield 5, Way(kind="meta", expression=named)
+            if named and one.part.tree is None:
+                for cost, clean in steps(element.get("content") or ""):
+                    yield 5 + cost, Way.model_validate({"meta": named, "clean": clean})
         else:
-            yield from _in_text(element, root, fits, value)
-            yield from _in_attributes(element, root, fits)
+            yield from _in_text(element, root, fits, steps)
+            yield from _in_attributes(element, root, fits, steps)
 
 
-def _in_text(element: Any, root: Any, fits: Callable[[str], bool], value: str) -> Iterator[tuple[int, Way]]:
-    text = _text(element)[:MAX_TEXT]
+def _in_text(element: Any, root: Any, fits: Callable[[str], bool], steps: Steps) -> Iterator[tuple[int, Way]]:
+    text = text_of(element)[:MAX_TEXT]
     if not text:
         return
     if fits(text):
         # The innermost element that has it whole.
-        if not any(fits(_text(child)) for child in element):
-            for cost, kind, path in _paths(element, root):
+        if not any(fits(text_of(child)) for child in element):
+            for cost, kind, path in paths(element, root):
                 yield cost, _text_way(kind, path)
-    elif element.text and (found := _within(" ".join(element.text.split()), value)):
-        for cost, kind, path in _paths(element, root):
-            yield cost + 8, _text_way(kind, path, {"regex": found})
+    elif element.text:
+        for more, clean in steps(element.text):
+            for cost, kind, path in paths(element, root):
+                yield cost + more, _text_way(kind, path, *clean)
 
 
-def _in_attributes(element: Any, root: Any, fits: Callable[[str], bool]) -> Iterator[tuple[int, Way]]:
-    for name, content in element.attrib.items():
+def _in_attributes(element: Any, root: Any, fits: Callable[[str], bool], steps: Steps) -> Iterator[tuple[int, Way]]:
+    for name, content in attributes(element):
         if name in ("class", "style", "srcset", "id") or not content:
             continue
-        if fits(content):
-            for cost, kind, path in _paths(element, root, name):
-                yield cost + 2, _attribute_way(kind, path, name)
-        elif name in ("href", "src") and (pattern := _in_address(content, fits)):
-            for cost, kind, path in _paths(element, root, name):
-                yield cost + 12, _attribute_way(kind, path, name, [{"regex": pattern}, {"replace": {"-": " "}}])
-
-
-def _text(element: Any) -> str:
-    return " ".join("".join(element.itertext()).split()) if isinstance(element.tag, str) else ""
+        if name in ("href", "src") and not fits(content):
+            if pattern := _in_address(content, fits):
+                for cost, kind, path in paths(element, root, name):
+                    yield cost + 12, _attribute_way(kind, path, name, [{"regex": pattern}, {"replace": {"-": " "}}])
+            continue
+        for more, clean in steps(content):
+            for cost, kind, path in paths(element, root, name):
+                yield cost + 2 + more, _attribute_way(kind, path, name, clean)
 
 
 def _text_way(kind: str, path: str, *clean: Any) -> Way:
@@ -184,81 +222,9 @@ def _attribute_way(kind: str, path: str, name: str, clean: Sequence[Any] = ()) -
     return Way.model_validate({kind: expression, "clean": [*clean, "strip"]})
 
 
-def _paths(element: Any, root: Any, but: str = "") -> Iterator[tuple[int, str, str]]:
-    """Cost, kind and expression of ways to an element below a part's root; ``but`` is the attribute that is wanted."""
-    tag = element.tag
-    own = list(_selectors(element, but))
-    yield from ((cost, "css", path) for cost, path in own)
-    parent = element.getparent()
-    if element is not root and parent is not None:
-        for cost, path in _selectors(parent, ""):
-            yield cost + 5, "css", f"{path} > {tag}"
-            place = [child for child in parent if child.tag == tag].index(element) + 1
-            yield cost + 30, "css", f"{path} > {tag}:nth-of-type({place})"
-        grand = parent.getparent()
-        if parent is not root and grand is not None:
-            for cost, path in _selectors(grand, ""):
-                yield cost + 10, "css", f"{path} {parent.tag} > {tag}"
-    if but:
-        yield 40, "css", tag
-    yield from _after_a_word(element)
-
-
-def _selectors(element: Any, but: str) -> Iterator[tuple[int, str]]:
-    """Selectors of an element by itself, but for what holds the value or is another on each page."""
-    tag = element.tag
-    for name, content in element.attrib.items():
-        if name != but and MEANINGFUL.fullmatch(name):
-            is_word = NAME.fullmatch(content or "") and not re.search(r"\d", content)
-            yield (1, f'{tag}[{name}="{content}"]') if is_word else (4, f"{tag}[{name}]")
-        elif name != but and name.startswith("data-"):
-            yield 4, f"{tag}[{name}]"
-    if but.startswith("data-"):
-        yield 1, f"[{but}]"
-    if tag == "a" and (start := _where_to(element.get("href") or "")):
-        yield 2, f"a[href*='{start}']"
-    identity = element.get("id") or ""
-    if NAME.fullmatch(identity) and not re.search(r"\d", identity):
-        yield 3, f"#{identity}"
-    for one in (element.get("class") or "").split():
-        if NAME.fullmatch(one):
-            yield 6, f".{one}"
-            yield 7, f"{tag}.{one}"
-
-
-def _after_a_word(element: Any) -> Iterator[tuple[int, str, str]]:
-    """The element after one with a word in it, as in a list of terms or a table's row."""
-    before = element.getprevious()
-    tag = element.tag
-    word = _word(before)
-    if word:
-        yield 9, "xpath", f".//{before.tag}[normalize-space()={word}]/following-sibling::{tag}[1]"
-    parent = element.getparent()
-    if parent is not None and parent.getprevious() is not None and (word := _word(parent.getprevious())):
-        before = parent.getprevious()
-        path = f".//{before.tag}[normalize-space()={word}]/following-sibling::{parent.tag}[1]/{tag}"
-        yield 11, "xpath", path
-
-
-def _word(element: Any) -> str | None:
-    text = "" if element is None else _text(element)
-    return f'"{text}"' if 0 < len(text) <= 40 and '"' not in text else None
-
-
-def _where_to(href: str) -> str | None:
-    """The constant beginning of an address's path: /airline/ of /airline/air-france."""
-    parts = [part for part in urlsplit(href).path.split("/") if part]
-    found = []
-    for part in parts[:-1]:
-        if not NAME.fullmatch(part) or re.search(r"\d", part):
-            break
-        found.append(part)
-    return f"/{'/'.join(found[:2])}/" if found else None
-
-
 def _in_address(content: str, fits: Callable[[str], bool]) -> str | None:
     """A pattern for the part of an address that is the value, by the constant text before it."""
-    split = urlsplit(content)
+    split = split_address(content)
     segments = split.path.split("/")
     for number, segment in enumerate(segments):
         if segment and fits(segment):
@@ -272,16 +238,3 @@ def _in_address(content: str, fits: Callable[[str], bool]) -> str | None:
         if value and fits(value):
             return f"[?&]{re.escape(name)}=([^&#]+)"
     return None
-
-
-def _within(text: str, value: str) -> str | None:
-    """A pattern for a value that has other text before or after it in its element."""
-    start = text.casefold().find(value.casefold())
-    if start < 0 or len(value) < 3:
-        return None
-    before, after = text[:start], text[start + len(value) :]
-    if not before and not after:
-        return None
-    if re.search(r"\d", before + after) or len(before) > 40 or len(after) > 40:
-        return None
-    return f"^{re.escape(before)}(.+){re.escape(after)}$"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from parsel import Selector
 from w3lib.encoding import html_to_unicode
@@ -16,6 +18,14 @@ from mirabelle.crawl.templates import Address
 
 # Deep enough for any page that people write; lxml's own limit keeps trees from growing without bound.
 SYNTAXES = ("json-ld", "microdata")
+
+
+def split_address(url: str) -> SplitResult:
+    """An address in its parts; without any for what is none, as http://[x."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
 
 
 @dataclass(frozen=True)
@@ -49,13 +59,24 @@ class Page:
         """What its relative addresses are relative to."""
         return str(get_base_url(self.text, self.url))
 
+    def joined(self, link: str) -> str | None:
+        """An address on the page as a whole one; None for what is none."""
+        try:
+            return urljoin(self.base, link.strip())
+        except ValueError:
+            return None
+
     @cached_property
     def values(self) -> Any:
-        """The page as JSON; None for what is none."""
+        """The page as JSON; of one with markup what its scripts of type application/json hold, by their ids."""
         try:
             return json.loads(self.text)
         except (ValueError, RecursionError):
-            return None
+            held = {}
+            for script in self.tree.xpath("//script[@type='application/json'][@id]"):
+                with suppress(ValueError, RecursionError):
+                    held[script.attrib["id"]] = json.loads(script.xpath("string()").get(""))
+            return held or None
 
     @cached_property
     def embedded(self) -> Mapping[str, list[Any]]:

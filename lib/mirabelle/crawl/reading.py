@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from w3lib.url import canonicalize_url
 
@@ -59,12 +59,16 @@ class Listed:
 def read_list(page: Page, description: Description) -> Listed:
     """A list page by a description."""
     follow = description.follow
-    onward = [urljoin(page.base, link) for link in links(page, follow.next)]
+    onward = _joined(page, links(page, follow.next))
     onward += [_with_parameters(page.url, found) for found in _objects(page, follow.parameters)]
     if not description.has_own_pages:
         return Listed([read_part(part, description) for part in parts(page, description.photos)], {}, onward)
-    urls = [urljoin(page.base, link) for link in links(page, follow.photo)]
+    urls = _joined(page, links(page, follow.photo))
     return Listed([], {key_of_link(url, description): url for url in urls}, onward)
+
+
+def _joined(page: Page, found: list[str]) -> list[str]:
+    return [url for url in map(page.joined, found) if url]
 
 
 def read_photo(page: Page, description: Description, key: str) -> Found:
@@ -91,7 +95,7 @@ def read_part(part: Part, description: Description, key: str | None = None) -> F
         if found:
             ways[name] = min(found)
         value = found.get(min(found, default=-1))
-        values[name] = urljoin(part.page.base, value) if value and name in ADDRESSES else value
+        values[name] = part.page.joined(value) if value and name in ADDRESSES else value
     values.setdefault("page_url", None)
     values["page_url"] = values["page_url"] or part.page.url
     return Found(key or _key(values), values, ways, agree, tuple(odd))

@@ -49,8 +49,10 @@ def rewritten(description: Description, found: Repaired) -> dict[str, Any]:
     for name, proposals in found.fields.items():
         if not proposals:
             continue
-        # A fallback speaks only where the first is silent, so it must be silent where there is nothing.
-        surer = (one for one in proposals[1:] if one.precision >= 0.98 and one.amiss < 0.2)
+        # A fallback speaks only where the first is silent, so it must be silent where there is nothing; one that is
+        # right as the first of several, or cut out of an address or a longer text, seldom is.
+        surer = (one for one in proposals[1:] if one.precision >= 0.98 and one.amiss < 0.2 and one.several < 0.2)
+        surer = (one for one in surer if not any(step.regex for step in one.way.clean))
         chosen = [proposals[0], *(one for one in surer if one.recall > 0.5 and one.exact >= 0.9 * one.right)][:3]
         required = {"required": True} if name == "image_url" else {}
         plain["fields"][name] = {**required, "ways": [_way(one.way) for one in chosen]}

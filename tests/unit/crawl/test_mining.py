@@ -48,10 +48,12 @@ def test_each_kind_of_place(template: str, way: str) -> None:
     assert str(best.way) == way
 
 
-def test_a_slug_is_the_last_resort_and_is_not_to_the_letter() -> None:
-    best = propose(pages('<a href="/airline/SLUG"><img src="x.png"></a>'), "airline")[0]
-    assert (best.right, best.exact) == (5, 0)
-    assert best.way.clean[0].regex == "/airline/([^/?#]+)"
+def test_a_slug_is_the_last_resort_and_its_spelling_is_learnt() -> None:
+    first, *others = propose(pages('<a href="/airline/SLUG" class="x"><img src="x.png"></a>'), "airline")
+    assert (first.right, first.exact) == (5, 5)
+    assert first.way.clean[0].regex == "/airline/([^/?#]+)"
+    assert first.way.clean[-1].map == {"Ana": "ANA", "Klm Royal Dutch": "KLM Royal Dutch"}
+    assert {one.exact for one in others} == {0}
 
 
 def test_what_is_there_for_every_photograph_says_nothing() -> None:
