@@ -211,15 +211,19 @@ class Site:
         from crawl.layouts import PAGES
 
         plane = self._plane(path.split("/")[2].partition("-")[0])
+        if plane is None:
+            return send(to, 404, b"<h1>not here</h1>", "text/html")
         layout = self.layout_of(self.planes.index(plane) // self.per_page + 1)
         body = document(PAGES[layout](plane), None)
-        send(to, 200, body.encode(), "text/html; charset=utf-8")
+        return send(to, 200, body.encode(), "text/html; charset=utf-8")
 
-    def _plane(self, identity: str) -> Plane:
-        return next(plane for plane in self.planes if plane.id == identity)
+    def _plane(self, identity: str) -> Plane | None:
+        return next((plane for plane in self.planes if plane.id == identity), None)
 
     def _image(self, to: BaseHTTPRequestHandler, path: str) -> None:
         plane = self._plane(path.rpartition("/")[2].partition(".")[0])
+        if plane is None:
+            return send(to, 404, b"gone", "text/plain")
         content = self.pictures[plane.number % len(self.pictures)]
         if plane.fault == "cut":
             return send(to, 200, content[: len(content) // 2], "image/jpeg")
