@@ -14,6 +14,9 @@ from crawl.site import FAULTS, Site, document, planes, send
 from crawl.site import HOSTILE as HOSTILE_NAMES
 from crawl.truth import seen
 
+# Each crawls twice, and looks at pages that are meant to take long.
+pytestmark = pytest.mark.long
+
 NUMBER = 112
 FIELDS = ("constructor", "model_type", "airline")
 # Without a type the crumbs move up, and what stands third is the registration.
