@@ -211,6 +211,24 @@ def finetune(
 
 
 @app.command()
+def compare(
+    config: ConfigFile = None,
+    set_: Settings = None,
+    break_lease: BreakLease = False,
+    quiet: Quiet = False,
+) -> None:
+    """Judge every classifier of an output on the same pictures: Spark's on features, and networks that were taught.
+
+    Figures come with intervals over groups (`classify.group_by`), and each with McNemar's test against the next.
+    """
+    from mirabelle.pipeline.compare import as_table, compare_classifiers
+
+    found, path = compare_classifiers(_load(config, set_, "images.root=."), _console(quiet), break_lease)
+    typer.echo(as_table(found))
+    _print_summary([("comparison", path)])
+
+
+@app.command()
 def verify(
     output: Annotated[str | None, typer.Argument(metavar="OUT", help="The output; or --config, --set output=.")] = None,
     config: ConfigFile = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,51 @@ def test_the_page_shows_how_it_learnt(taught: Path) -> None:
         assert words in page
     assert "Principal components" not in page
     assert page.count('alt="a view of it"') == 8
+
+
+def test_comparing(taught: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two networks on the same pictures; one of other labels is left out, and told of."""
+    output = tmp_path / "output"
+    shutil.copytree(taught, output)
+    # Alone it has nothing to be compared with.
+    assert main(command("compare", f"output={output}")) == 2
+    assert "has not two classifiers that were judged on the same pictures" in capsys.readouterr().err
+    two = 'images.include=["amber/**", "beryl/**"]'
+    assert main(command("finetune", *settings(pictures, output, epochs=1), two)) == 0
+    assert main(command("finetune", *settings(pictures, output, epochs=1))) == 0
+    assert "Beside each other" in max(output.glob("report/*/index.html")).read_text()
+    capsys.readouterr()
+    # Aloud, as it warns of what is left out.
+    assert main(["compare", "--set", f"output={output}"]) == 0
+    told = capsys.readouterr()
+    assert re.search(r"^small, augmented on pictures of 16 px +\d\.\d{3} \[", told.out, re.MULTILINE)
+    assert "knows other labels, and is not compared" in told.err
+    found = json.loads(only(output, "comparison/*/comparison.json").read_text())
+    rows = found["classifiers"]
+    assert [row["name"] for row in rows] == sorted(
+        (row["name"] for row in rows), key=lambda name: -next(r["accuracy"] for r in rows if r["name"] == name)
+    )
+    for row in rows:
+        predictions = pd.read_parquet(output / "predictions" / row["id"])
+        assert row["accuracy"] == pytest.approx((predictions["label"] == predictions["predicted"]).mean())
+        assert len(predictions) == found["pictures"]
+        assert len({str(Path(path).parent) for path in predictions["path"]}) == found["groups"]
+    assert not verify(DiskStore(), str(output)).findings
+
+
+@pytest.mark.long
+def test_beside_a_classifier_on_features(pictures: Path, tmp_path: Path) -> None:
+    told = [*settings(pictures, tmp_path), "backbone.name=small", "backbone.weights=random:0", "backbone.input_px=32"]
+    assert main(command("finetune", *told)) == 0
+    assert main(command("run", *told, f"cache={tmp_path / 'cache'}")) == 0
+    assert "Beside each other" in max(tmp_path.glob("report/*/index.html")).read_text()
+    assert main(command("compare", *told)) == 0
+    found = json.loads(only(tmp_path, "comparison/*/comparison.json").read_text())
+    assert len(found["classifiers"]) == 2
+    for row in found["classifiers"]:
+        assert row["training_seconds"] > 0
+        assert row["predicting_seconds"] > 0
+        assert row["size_bytes"] > 1000
 
 
 def test_it_is_a_backbone(taught: Path, pictures: Path, tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ VERBS = (
         "compact",
         "crawl",
         "explore",
+        "finetune",
+        "compare",
         "verify",
         "check",
         "doctor",

@@ -29,7 +29,7 @@ from mirabelle.network.preparing import cache_folder, check_room, decode_options
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.failures import recording_failure
 from mirabelle.pipeline.job import Job
-from mirabelle.pipeline.labelled import Labelled, choose_rows, put_table, read_labelled
+from mirabelle.pipeline.labelled import Labelled, choose, labelled_rows, put_table, read_labelled
 from mirabelle.pipeline.source import list_source
 from mirabelle.pipeline.taught_report import report_taught
 from mirabelle.signals import interruption
@@ -97,31 +97,36 @@ def _check_network(config: Config) -> None:
 
 def _carry_out(job: Job) -> None:
     settings = job.config.finetune
-    images = list_source(job)
-    frame, sides = choose_rows(job, images)
+    rows = labelled_rows(job, list_source(job))
+    cache = cache_folder(job.config)
+    # Before any picture is read, what can be wrong shows.
+    foretold = len(choose(job, rows).labels)
     with job.runlog.time("model"):
-        taught = build(settings, len(sides.labels), cache_folder(job.config))
+        taught = build(settings, foretold, cache)
     total, learning = taught.parameters
     start = start_of(settings)
     job.console.say(
         f"{taught.row.name} from {start} at {taught.input_px} px: {total:,} parameters, {learning:,} of them learn"
     )
     options = decode_options(job.config)
-    labelled = read_labelled(job, frame, sides, taught.input_px, options)
+    labelled = read_labelled(job, rows, taught.input_px, options)
+    if len(labelled.sides.labels) != foretold:
+        # A label is gone, all of whose pictures are bad.
+        taught = build(settings, len(labelled.sides.labels), cache)
     lesson = Lesson(
         settings,
         labelled.pictures.rows,
         labelled.numbers,
         labelled.train,
         labelled.validation,
-        len(sides.labels),
+        len(labelled.sides.labels),
         NORMALISATIONS[taught.row.normalisation],
         options.ground,
     )
     if taught.below is not None:
         with job.runlog.time("below"):
-            rows = _below(job, taught.below, lesson)
-        lesson = replace(lesson, rows=rows, normalisation=None)
+            below = _below(job, taught.below, lesson)
+        lesson = replace(lesson, rows=below, normalisation=None)
     model = taught.head or taught.model
     facts = _facts(job, taught, labelled)
     kept = Kept(job.store, join(job.output, "finetuned", f"unfinished-{_recipe(facts, labelled)}"))

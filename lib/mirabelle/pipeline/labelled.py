@@ -32,13 +32,14 @@ class Labelled:
     """Labelled pictures, by their position: what is learnt from, and what is judged on.
 
     Attributes:
-        frame: ``path, size_bytes, etag, label, split``, further label columns, ``_side``, ``_fold``, by path.
+        frame: ``path, size_bytes, etag, label, split``, further label columns, ``_side``, ``_fold``, by path; of bad
+            pictures, and of those that are neither learnt from nor judged on, without a side.
         sides: how they were parted.
         labels: those that are learnt, then those that are judged on alone.
         pictures: decoded.
         rejects: rows of those that cannot be.
-        numbers: int64, each row's label.
-        train, validation, test: positions of whole pictures.
+        numbers: int64, each row's label; -1: none of them.
+        train, validation, test: positions.
     """
 
     frame: pd.DataFrame
@@ -52,34 +53,42 @@ class Labelled:
     test: Ints
 
 
-def choose_rows(job: Job, images: Listing) -> tuple[pd.DataFrame, Sides]:
-    """The rows of the listing that are learnt from or judged on, by path."""
-    settings, classify = job.config.finetune, job.config.classify
-    about = images.table.to_pandas()
-    if settings.label not in (schema.LABEL, *images.extra_labels):
+def labelled_rows(job: Job, images: Listing) -> pd.DataFrame:
+    """The rows of the listing that have the label that is to be learnt, by path.
+
+    Raises:
+        ConfigError: it is none of the label columns.
+    """
+    wanted = job.config.finetune.label
+    if wanted not in (schema.LABEL, *images.extra_labels):
         raise ConfigError(
-            f"finetune.label {settings.label!r} is none of the label columns"
-            f" {[schema.LABEL, *images.extra_labels]}; see images.layout and labels.table"
+            f"finetune.label {wanted!r} is none of the label columns {[schema.LABEL, *images.extra_labels]}; see"
+            " images.layout and labels.table"
         )
-    if settings.label != schema.LABEL:
-        about = about.rename(columns={schema.LABEL: "_other", settings.label: schema.LABEL}).drop(columns="_other")
-    folds = max(2, round(1 / settings.validation_share)) if settings.validation_share else 0
-    sides = choose_sides(about, replace(classify.split_by(), folds=folds))
-    for warning in sides.warnings:
-        job.console.warn(warning)
-    job.runlog.update(warnings=[*job.runlog.manifest.get("warnings", []), *sides.warnings])
-    frame = about.merge(sides.frame, on=schema.PATH, validate="one_to_one").sort_values(schema.PATH, ignore_index=True)
-    job.console.say(sides.description)
-    return frame, sides
+    rows: pd.DataFrame = images.table.to_pandas()
+    if wanted != schema.LABEL:
+        rows = rows.rename(columns={schema.LABEL: "_other", wanted: schema.LABEL}).drop(columns="_other")
+    known: pd.DataFrame = rows[rows[schema.LABEL].notna()]
+    return known.sort_values(schema.PATH, ignore_index=True)
 
 
-def read_labelled(job: Job, frame: pd.DataFrame, sides: Sides, size_px: int, options: DecodeOptions) -> Labelled:
-    """Decode all pictures once, and put the bad ones away as rejects."""
+def choose(job: Job, rows: pd.DataFrame) -> Sides:
+    """Which of some rows are learnt from, with folds, the first of which is set aside; as ``train`` would have it."""
+    share = job.config.finetune.validation_share
+    folds = max(2, round(1 / share)) if share else 0
+    return choose_sides(rows, replace(job.config.classify.split_by(), folds=folds))
+
+
+def read_labelled(job: Job, rows: pd.DataFrame, size_px: int, options: DecodeOptions) -> Labelled:
+    """Decode all pictures once, put the bad ones away as rejects, and part the others.
+
+    What features are made of are the whole pictures, too: so both are parted alike.
+    """
     sources = [
         ImageSource(row[schema.PATH], _known(row[schema.SIZE_BYTES]), row[schema.ETAG] or None)
-        for row in frame[[schema.PATH, schema.SIZE_BYTES, schema.ETAG]].to_dict("records")
+        for row in rows[[schema.PATH, schema.SIZE_BYTES, schema.ETAG]].to_dict("records")
     ]
-    check_room(Path(job.scratch), 3 * size_px**2 * len(frame), "keeping the decoded pictures", "TMPDIR")
+    check_room(Path(job.scratch), 3 * size_px**2 * len(rows), "keeping the decoded pictures", "TMPDIR")
     done = [0, 0]
 
     def more(number: int, bad: int) -> None:
@@ -89,21 +98,29 @@ def read_labelled(job: Job, frame: pd.DataFrame, sides: Sides, size_px: int, opt
 
     with (
         job.runlog.time("read"),
-        job.console.track(len(frame), lambda: (done[0], done[1]), "reading") as refresh,
+        job.console.track(len(rows), lambda: (done[0], done[1]), "reading") as refresh,
     ):
         pictures = read_pictures(sources, size_px, options, job.s3, job.scratch, more)
-    rejects = _rejects(job, frame, pictures)
+    rejects = _rejects(job, rows, pictures)
+    whole = ~rows.index.isin(list(pictures.errors))
+    sides = choose(job, rows[whole])
+    for warning in sides.warnings:
+        job.console.warn(warning)
+    job.runlog.update(warnings=[*job.runlog.manifest.get("warnings", []), *sides.warnings])
+    job.console.say(sides.description)
     labels = (*sides.labels, *sides.unseen)
     place = {label: i for i, label in enumerate(labels)}
-    numbers: Ints = np.array([place[label] for label in frame[schema.LABEL]], np.int64)
-    whole = ~frame.index.isin(list(pictures.errors))
-    train, test = ((frame[SIDE] == side).to_numpy() & whole for side in ("train", "test"))
+    numbers: Ints = np.array([place.get(label, -1) for label in rows[schema.LABEL]], np.int64)
+    frame = rows.merge(sides.frame, on=schema.PATH, how="left", validate="one_to_one")
+    train, test = ((frame[SIDE] == side).to_numpy() for side in ("train", "test"))
     aside = train & (frame[FOLD] == 0).to_numpy()
     parts: list[Ints] = [np.flatnonzero(part).astype(np.int64) for part in (train & ~aside, aside, test)]
     missing = sorted(set(sides.labels) - set(frame.loc[parts[0], schema.LABEL]))
-    if missing or not len(parts[2]):
-        what = f"no picture of {missing[0]!r} is left to learn from" if missing else "no picture is left to judge on"
-        raise TrainingError(f"{what}; look at the rejects, at finetune.validation_share and at classify.group_by")
+    if missing:
+        raise TrainingError(
+            f"all pictures of {missing[0]!r} to learn from would be set aside; look at finetune.validation_share and at"
+            " classify.group_by"
+        )
     return Labelled(frame, sides, labels, pictures, rejects, numbers, *parts)
 
 

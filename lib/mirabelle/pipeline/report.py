@@ -18,6 +18,7 @@ from mirabelle.decode import thumbnail
 from mirabelle.errors import FetchError, ImageError, OutputError, RejectCode
 from mirabelle.evaluation import Metrics, confused_pairs
 from mirabelle.network.preparing import decode_options
+from mirabelle.pipeline.compare import compared
 from mirabelle.pipeline.extract import RANDOM_WEIGHTS
 from mirabelle.pipeline.job import Job
 from mirabelle.reduction import Projection
@@ -75,6 +76,7 @@ def report(job: Job) -> None:
             evaluation=evaluation(classifier) if classifier else None,
             confused=confused(job, classifier) if classifier else [],
             notes=_notes(job),
+            compared=compared(job),
         )
         path = join(job.folder("report"), "index.html")
         job.store.write(path, render(contents).encode())

@@ -17,6 +17,7 @@ from mirabelle.finetune import Epoch, Pictures, Taught, attention, augmented
 from mirabelle.network import backbones
 from mirabelle.network.embedding import NORMALISATIONS
 from mirabelle.network.engines import normalise
+from mirabelle.pipeline.compare import compared
 from mirabelle.pipeline.job import Job
 from mirabelle.pipeline.report import confused, evaluation, rejects_of
 from mirabelle.report import Learning, Looked, Picture, ReportContents, Views, render
@@ -69,6 +70,7 @@ def report_taught(
         confused=confused(job, facts),
         notes=[*job.failed_bars, *job.runlog.manifest.get("warnings", [])],
         learning=learning,
+        compared=compared(job),
     )
     path = join(job.folder("report"), "index.html")
     job.store.write(path, render(contents).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +62,7 @@ def train(job: Job) -> None:
                 "scores": fitted.scores,
                 "labels": sides.labels,
                 "split": sides.description,
+                "split_by": asdict(settings.split_by()),
                 "train_rows": int((sides.frame[SIDE] == "train").sum()),
                 "test_rows": int((sides.frame[SIDE] == "test").sum()),
                 "metrics": metrics.to_json(),

@@ -8,6 +8,7 @@ nothing else from mirabelle; Altair, vl-convert and Jinja are imported when a pa
 from __future__ import annotations
 
 from mirabelle.report.contents import (
+    Compared,
     ConfusedPair,
     Evaluation,
     Learning,
@@ -23,6 +24,7 @@ from mirabelle.report.contents import (
 from mirabelle.report.page import render
 
 __all__ = [
+    "Compared",
     "ConfusedPair",
     "Evaluation",
     "Learning",

@@ -205,6 +205,41 @@ def rounds(rows: Sequence[Mapping[str, Any]], name: str, best: int, *, percents:
     return finish(alt.layer(*layers).properties(width="container", height=240), description)
 
 
+def intervals(rows: Sequence[Mapping[str, Any]], *, description: str) -> Spec:
+    """Accuracy of each classifier as a dot on the line of its interval, in the order given."""
+    import altair as alt
+
+    values = [
+        {
+            "i": i,
+            "accuracy": round(float(row["accuracy"]), 5),
+            "low": round(float(row["accuracy_interval"][0]), 5),
+            "high": round(float(row["accuracy_interval"][1]), 5),
+            "name": row["name"],
+            "words": f"{row['name']}: {row['accuracy']:.1%}",
+        }
+        for i, row in enumerate(rows)
+    ]
+    x = alt.X(
+        "low:Q",
+        title=None,
+        scale=alt.Scale(zero=False),
+        axis=alt.Axis(format=".0%", tickCount=5, domain=False, ticks=False),
+    )
+    y = alt.Y("i:O", title=None, axis=_named_axis(domain=False, ticks=False, labelPadding=8, labelLimit=260))
+    tooltip = [
+        alt.Tooltip("name:N", title="classifier"),
+        alt.Tooltip("accuracy:Q", title="accuracy", format=".1%"),
+        alt.Tooltip("low:Q", title="from", format=".1%"),
+        alt.Tooltip("high:Q", title="to", format=".1%"),
+    ]
+    base = _over(values).encode(y=y, description="words:N", tooltip=tooltip)
+    lines = base.mark_rule(style="kept-rule").encode(x=x, x2="high:Q")
+    dots = base.mark_point(style="kept-dot").encode(x=alt.X("accuracy:Q", title=None))
+    chart = (lines + dots).add_params(alt.param(name="names", value=[row["name"] for row in rows]))
+    return finish(chart.properties(width="container", height=34 * len(rows)), description)
+
+
 def _cells(labels: Sequence[str], counts: npt.NDArray[np.integer[Any]]) -> list[dict[str, Any]]:
     """One row for each cell of the matrix that is not empty."""
     totals = counts.sum(axis=1)

@@ -243,6 +243,23 @@ class Learning:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """Classifiers judged on the same images.
+
+    Attributes:
+        rows: the best first; each with ``name``, ``accuracy``, ``macro_f1``, ``log_loss``, ``calibration_error``, the
+            interval of each as ``accuracy_interval`` and so on, ``p_next``, ``training_seconds``,
+            ``predicting_seconds`` and ``size_bytes``; what is not known is ``None``.
+        pictures: how many they were judged on.
+        groups: how many groups these are of.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    pictures: int
+    groups: int
+
+
+@dataclass(frozen=True)
 class ReportContents:
     """Everything a page shows. A part that is ``None`` or empty is said to be absent, and why.
 
@@ -258,6 +275,7 @@ class ReportContents:
         confused: the pairs of labels most often confused, worst first.
         notes: warnings to show at the top, one sentence each.
         learning: how a network was taught, where the page is of one: it has no components, no map and no neighbours.
+        compared: this output's classifiers beside each other, where there are several.
     """
 
     title: str
@@ -271,3 +289,4 @@ class ReportContents:
     confused: Sequence[ConfusedPair]
     notes: Sequence[str]
     learning: Learning | None = None
+    compared: Compared | None = None

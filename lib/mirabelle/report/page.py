@@ -19,6 +19,7 @@ NAVIGATION = (
     ("neighbours", "Nearest neighbours"),
     ("learning", "How it learnt"),
     ("classifier", "Classifier"),
+    ("compared", "Beside each other"),
     ("speed", "Speed"),
 )
 # A network that was taught has no features to reduce; what is computed by Spark has not been taught.
@@ -35,6 +36,7 @@ def _charts(view: dict[str, Any]) -> dict[str, Any]:
         "chart-components": view["components"].get("spec"),
         "chart-map": view["map"].get("spec"),
         **{f"chart-{name}": spec for name, spec in view["learning"].get("specs", {}).items()},
+        "chart-compared": view["compared"].get("spec"),
         "chart-confusion": view["classifier"].get("spec"),
         "chart-clock": (view["speed"]["clock"] or {}).get("spec"),
         "chart-work": (view["speed"]["work"] or {}).get("spec"),
@@ -67,9 +69,11 @@ def render(contents: ReportContents) -> str:
         "neighbours": results.neighbours(contents),
         "learning": learning.learning(contents.learning),
         "classifier": results.classifier(contents),
+        "compared": results.compared(contents.compared),
         "speed": sections.speed(contents),
     }
-    absent = ONLY_OF_FEATURES if contents.learning else ONLY_OF_TEACHING
+    absent = {*(ONLY_OF_FEATURES if contents.learning else ONLY_OF_TEACHING)}
+    absent |= set() if contents.compared else {"compared"}
     specifications = _charts(view)
     # In this order in the page: the library (only where there is a chart), then ours.
     scripts = [assets.vega_bundle()] if specifications else []

@@ -13,8 +13,8 @@ import numpy as np
 
 from mirabelle.report import charts, scatter
 from mirabelle.report.assets import data_uri
-from mirabelle.report.contents import Evaluation, Neighbours, Picture, ReportContents
-from mirabelle.report.wording import decimal, is_number, percent, plural, whole
+from mirabelle.report.contents import Compared, Evaluation, Neighbours, Picture, ReportContents
+from mirabelle.report.wording import decimal, is_number, percent, plural, seconds, size, whole
 
 View = dict[str, Any]
 
@@ -219,3 +219,40 @@ def classifier(contents: ReportContents) -> View:
         "pairs": list(_pairs(contents, dict(zip(judged.labels, judged.support.tolist(), strict=True)))),
         "per_class": _per_class(judged),
     }
+
+
+def compared(told: Compared | None) -> View:
+    """Classifiers beside each other: accuracy with its interval as a chart, all figures as a table."""
+    if told is None:
+        return {"absent": "There is one classifier at most in this output", "command": "mirabelle compare"}
+    words = [f"{row['name']} {percent(row['accuracy'])}" for row in told.rows]
+    return {
+        "absent": None,
+        "pictures": whole(told.pictures),
+        "groups": whole(told.groups),
+        "spec": charts.intervals(told.rows, description=f"Accuracy with its interval: {', '.join(words)}."),
+        "rows": [
+            {
+                "name": row["name"],
+                "figures": [
+                    percent(row["accuracy"]),
+                    decimal(row["macro_f1"]),
+                    decimal(row["log_loss"]),
+                    decimal(row["calibration_error"]),
+                ],
+                "p": "" if row["p_next"] is None else _p(row["p_next"]),
+                "taught": "" if row["training_seconds"] is None else seconds(row["training_seconds"]),
+                "image": _milliseconds(row["predicting_seconds"]),
+                "size": size(row["size_bytes"]),
+            }
+            for row in told.rows
+        ],
+    }
+
+
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{decimal(1000 * value, 1)} ms"
+
+
+def _p(value: float) -> str:
+    return "under 0.001" if value < 0.001 else decimal(value)
