@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose
 
-from conftest import draw
+from conftest import REPOSITORY, draw
+from documents import commands
 from mirabelle import load_config
 from mirabelle.cli import main
 from mirabelle.decode import decode
@@ -281,3 +283,30 @@ def test_ctrl_c_keeps_the_best_so_far(pictures: Path, tmp_path: Path) -> None:
     facts = json.loads(only(tmp_path, "finetuned/2*/finetuned.json").read_text())
     assert facts["interrupted"]
     assert backbones.import_keras().saving.load_model(only(tmp_path, "finetuned/2*/model.keras"), compile=False)
+
+
+def typed() -> list[str]:
+    """What the documents tell people to type, each command once."""
+    found = [*commands("README.md"), *commands("docs/planes.md")]
+    return list(dict.fromkeys(one for one in found if one.startswith(("mirabelle finetune", "mirabelle compare"))))
+
+
+@pytest.mark.long
+def test_what_the_documents_tell_people_to_type(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the shipped configuration, on pictures and first weights of one's own, at a size that takes no minutes."""
+    monkeypatch.chdir(REPOSITORY)
+    table = tmp_path / "photos.parquet"
+    paths = [path for path in sorted(pictures.rglob("*.png")) if path.name != "bad.png"]
+    facts = {"path": [*map(str, paths)], "constructor": [path.parents[1].name for path in paths]}
+    pd.DataFrame({**facts, "registration": [str(path.parent) for path in paths]}).to_parquet(table)
+    own = [f"images.manifest={table}", f"output={tmp_path / 'out'}", "finetune.weights=random:0"]
+    own += ["finetune.input_px=32", "finetune.epochs=1", "finetune.hidden=[8]"]
+    told = typed()
+    assert len(told) == 4
+    for one in sorted(told, key=lambda line: "compare" in line):
+        _, *words = shlex.split(one)
+        assert main([*words, *(word for setting in own for word in ("--set", setting))]) == 0, one
+    found = json.loads(only(tmp_path / "out", "comparison/*/comparison.json").read_text())
+    assert len(found["classifiers"]) == 3
