@@ -177,7 +177,7 @@ def teach(model: keras.Model, lesson: Lesson, kept: Kept) -> tuple[list[Epoch], 
         ConfigError: the optimizer does not take its parameters.
     """
     settings = lesson.settings
-    optimizer = _compile(model, settings, lesson.number)
+    optimizer = compile_for(model, settings, lesson.number)
     # What stays as it is need not be kept.
     tensors = [tensor for tensor in model.weights if not _is_frozen(model, tensor)]
     found = kept.get()
@@ -189,7 +189,7 @@ def teach(model: keras.Model, lesson: Lesson, kept: Kept) -> tuple[list[Epoch], 
         _set(optimizer.variables, now[len(tensors) :])
     try:
         while not _is_over(history, best, settings):
-            history.append(_round(model, lesson, optimizer, history))
+            history.append(one_round(model, lesson, optimizer, history))
             best = _best(history)
             is_best = best == len(history)
             now = [_copied(tensor) for tensor in tensors]
@@ -202,7 +202,8 @@ def teach(model: keras.Model, lesson: Lesson, kept: Kept) -> tuple[list[Epoch], 
     return history, best
 
 
-def _round(model: keras.Model, lesson: Lesson, optimizer: Any, history: list[Epoch]) -> Epoch:
+def one_round(model: keras.Model, lesson: Lesson, optimizer: Any, history: list[Epoch]) -> Epoch:
+    """Teach the round that comes behind some others; it follows from them, the settings and the model alone."""
     settings, number = lesson.settings, len(history)
     first = history[0].learning_rate if history else float(np.asarray(optimizer.learning_rate))
     rate = first * _factor(history, settings)
@@ -238,7 +239,12 @@ def judged(probabilities: Floats, classes: Ints) -> tuple[float, float]:
     return float(-np.log(own).mean()), float((probabilities.argmax(axis=1) == classes).mean())
 
 
-def _compile(model: keras.Model, settings: Finetune, classes: int) -> Any:
+def compile_for(model: keras.Model, settings: Finetune, classes: int) -> Any:
+    """Compile a model for a lesson; its optimizer, with numbers of its own for each tensor that learns.
+
+    Raises:
+        ConfigError: there is no such optimizer, or it does not take its parameters.
+    """
     from mirabelle.network.backbones import import_keras
 
     keras = import_keras()
