@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from mirabelle.config.section import Section
+from mirabelle.config.section import Params, Section
 
 
 class Augment(Section):
@@ -60,7 +60,7 @@ class Finetune(Section):
     steps_per_epoch: int | None = Field(None, ge=1, description="Batches a round. Default: each picture once.")
     batch_images: int = Field(32, ge=1, description="Pictures in a batch.")
     optimizer: str = Field("RMSprop", description="Any of keras.optimizers, by name.")
-    optimizer_params: dict[str, Any] = Field(
+    optimizer_params: Params = Field(
         default_factory=lambda: {"learning_rate": 1e-5}, description="Its parameters, by Keras's own names."
     )
     schedule: Literal["constant", "cosine", "plateau"] = Field(

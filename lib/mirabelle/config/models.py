@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from mirabelle.config.crawling import Crawl
 from mirabelle.config.exploring import Explore
 from mirabelle.config.finetuning import Finetune
-from mirabelle.config.section import Section, is_section
+from mirabelle.config.section import Grid, Params, Section, is_section
 from mirabelle.config.submission import Submit
 from mirabelle.evaluation import SplitBy
 
@@ -163,11 +163,11 @@ class Classify(Section):
     """The classifier."""
 
     estimator: str = Field("LogisticRegression", description="Any classifier of pyspark.ml.classification, by name.")
-    params: dict[str, Any] = Field(default_factory=dict, description="Its parameters, by Spark's own names.")
+    params: Params = Field(default_factory=dict, description="Its parameters, by Spark's own names.")
     features: Literal["reduced", "full"] = Field(
         "reduced", description="Train on the PCA's output, or on all features."
     )
-    grid: dict[str, list[Any]] = Field(
+    grid: Grid = Field(
         default_factory=dict, description="Parameters to choose by cross-validation: `{regParam: [0.0, 0.01, 0.1]}`."
     )
     folds: int = Field(3, ge=2, description="Folds of that cross-validation.")

@@ -175,3 +175,13 @@ def test_a_mistake_does_not_print_a_secret(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         load(file, ["spark.hadoop.fs.s3a.access.key=@hunter2", "reduce.variance=[hunter2"], {})
     assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["1e-5", "1E-5", "1.0e-5", "0.00001"])
+def test_a_number_with_an_exponent_is_one(text: str) -> None:
+    told = [f"classify.params={{regParam: {text}}}", f"classify.grid={{regParam: [{text}, 1]}}"]
+    told += [f"finetune.optimizer_params={{learning_rate: {text}, name: 1e}}"]
+    config = load(None, [*told, "images.root=.", "output=."], {})
+    assert config.classify.params == {"regParam": 1e-5}
+    assert config.classify.grid == {"regParam": [1e-5, 1]}
+    assert config.finetune.optimizer_params == {"learning_rate": 1e-5, "name": "1e"}
