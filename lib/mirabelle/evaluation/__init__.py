@@ -5,6 +5,7 @@ learns from the rows that ``choose_sides`` says.
 """
 
 from mirabelle.evaluation.comparing import Answers, Standing, compare
+from mirabelle.evaluation.doubts import Doubt, find_doubts
 from mirabelle.evaluation.metrics import Metrics, confused_pairs, evaluate
 from mirabelle.evaluation.splitting import FOLD, SIDE, Sides, SplitBy, choose_sides, group_rows
 
@@ -12,6 +13,7 @@ __all__ = [
     "FOLD",
     "SIDE",
     "Answers",
+    "Doubt",
     "Metrics",
     "Sides",
     "SplitBy",
@@ -20,5 +22,6 @@ __all__ = [
     "compare",
     "confused_pairs",
     "evaluate",
+    "find_doubts",
     "group_rows",
 ]

@@ -110,13 +110,14 @@ def _figures(truth: Ints, answers: Answers, weights: Floats) -> tuple[float, flo
     own = np.clip(answers.probabilities[np.arange(len(truth)), truth], LEAST, 1)
     return (
         float(weights[right].sum() / total),
-        _macro_f1(truth, answers.predicted, weights),
+        macro_f1(truth, answers.predicted, weights),
         float(-(weights * np.log(own)).sum() / total),
         _calibration_error(answers.probabilities.max(axis=1), right, weights),
     )
 
 
-def _macro_f1(truth: Ints, predicted: Ints, weights: Floats) -> float:
+def macro_f1(truth: Ints, predicted: Ints, weights: Floats) -> float:
+    """Mean F1 over the classes that occur, as truth or as prediction, each row counting as often as its weight says."""
     classes = int(max(truth.max(), predicted.max())) + 1
     hits = np.bincount(truth, weights * (truth == predicted), classes)
     both = np.bincount(truth, weights, classes) + np.bincount(predicted, weights, classes)

@@ -37,7 +37,7 @@ class Candidate:
         said: its predictions, by path.
         training_seconds: of its fit alone, and of its features' extraction where it is of features; None: not known.
         predicting_seconds: a picture; likewise.
-        size_bytes: of what has to be kept to predict.
+        size_bytes: of what was fitted: of a classifier on features without the network that makes them.
     """
 
     facts: dict[str, Any]

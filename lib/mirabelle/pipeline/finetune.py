@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 Ints = npt.NDArray[np.int64]
 
+TIMED_BATCHES = 3
+
 
 def finetune(config: Config, console: Console, break_lease: bool = False) -> list[tuple[str, str]]:
     """Teach a network and write ``finetuned/<id>/``, ``predictions/<id>/`` and ``report/<id>/``.
@@ -123,6 +125,7 @@ def _carry_out(job: Job) -> None:
         NORMALISATIONS[taught.row.normalisation],
         options.ground,
     )
+    of_pixels = lesson
     if taught.below is not None:
         with job.runlog.time("below"):
             below = _below(job, taught.below, lesson)
@@ -140,10 +143,9 @@ def _carry_out(job: Job) -> None:
             error.add_note(f"the best so far, of epoch {best}, is in {job.folder('finetuned')}")
         raise
     with job.runlog.time("judge"):
-        began = time.perf_counter()
         said = lesson.probabilities(model, labelled.test)
-        seconds = (time.perf_counter() - began) / max(1, len(labelled.test))
         metrics = _judge(job, labelled, said)
+        seconds = _seconds_a_picture(taught.model, of_pixels, labelled.test)
     _tell(job, facts["estimator"], metrics, history, best)
     facts |= {"metrics": metrics.to_json(), "epochs": len(history), "best_epoch": best}
     facts |= {"teaching_seconds": sum(epoch.seconds for epoch in history), "predicting_seconds_per_image": seconds}
@@ -151,6 +153,15 @@ def _carry_out(job: Job) -> None:
     kept.remove()
     with job.runlog.time("report"):
         report_taught(job, taught, labelled.pictures, labelled.frame, labelled.rejects, facts, history)
+
+
+def _seconds_a_picture(model: keras.Model, lesson: Lesson, positions: npt.NDArray[np.int64]) -> float:
+    """What predicting takes, of the whole network, by a few batches behind one that makes it ready."""
+    few = positions[: TIMED_BATCHES * lesson.settings.batch_images]
+    lesson.probabilities(model, few)
+    began = time.perf_counter()
+    lesson.probabilities(model, few)
+    return (time.perf_counter() - began) / len(few)
 
 
 def _below(job: Job, below: keras.Model, lesson: Lesson) -> Rows:

@@ -20,6 +20,7 @@ from mirabelle.evaluation import Metrics, confused_pairs
 from mirabelle.network.preparing import decode_options
 from mirabelle.pipeline.compare import compared
 from mirabelle.pipeline.extract import RANDOM_WEIGHTS
+from mirabelle.pipeline.flattery import flattered_by_features
 from mirabelle.pipeline.job import Job
 from mirabelle.reduction import Projection
 from mirabelle.report import (
@@ -64,6 +65,9 @@ def report(job: Job) -> None:
         listed = fetch_listing(job.store, listing, job.scratch) if listing else None
         rejects = current_rejects(job.table(), job.scratch, listed)
         by_code = [(schema.CODE, "ascending"), (schema.PATH, "ascending")]
+        judged = None
+        if classifier:
+            judged = replace(evaluation(classifier), flattered=flattered_by_features(job, classifier, reduced))
         # Rendering is the last part, and its own time cannot be in the page.
         contents = ReportContents(
             title=job.config.report.title or f"Pictures in {job.root}",
@@ -73,7 +77,7 @@ def report(job: Job) -> None:
             scree=_scree(job, pca),
             scatter=_scatter(job, reduced),
             neighbours=_neighbours(job, reduced),
-            evaluation=evaluation(classifier) if classifier else None,
+            evaluation=judged,
             confused=confused(job, classifier) if classifier else [],
             notes=_notes(job),
             compared=compared(job),

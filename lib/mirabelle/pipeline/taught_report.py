@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,13 @@ import pandas as pd
 from PIL import Image
 
 from mirabelle import schema
+from mirabelle.evaluation import FOLD, SIDE
 from mirabelle.finetune import Epoch, Pictures, Taught, attention, augmented
 from mirabelle.network import backbones
 from mirabelle.network.embedding import NORMALISATIONS
 from mirabelle.network.engines import normalise
 from mirabelle.pipeline.compare import compared
+from mirabelle.pipeline.flattery import flattered, predictions_of
 from mirabelle.pipeline.job import Job
 from mirabelle.pipeline.report import confused, evaluation, rejects_of
 from mirabelle.report import Learning, Looked, Picture, ReportContents, Views, render
@@ -57,6 +59,7 @@ def report_taught(
         _looked(job, taught, pictures, frame),
     )
     manifest = {**job.runlog.manifest, "status": "failed" if job.failed_bars else "done"}
+    learnt = frame[frame[SIDE] == "train"].drop(columns=[SIDE, FOLD])
     contents = ReportContents(
         title=job.config.report.title
         or f"{facts['estimator']} on pictures in {job.root or job.config.images.manifest}",
@@ -66,7 +69,7 @@ def report_taught(
         scree=None,
         scatter=None,
         neighbours=(),
-        evaluation=evaluation(facts),
+        evaluation=replace(evaluation(facts), flattered=flattered(predictions_of(job, facts), learnt)),
         confused=confused(job, facts),
         notes=[*job.failed_bars, *job.runlog.manifest.get("warnings", [])],
         learning=learning,

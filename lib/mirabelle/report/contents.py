@@ -124,6 +124,20 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
+class Flattered:
+    """Why a classifier's figures may be better than they will be on other images.
+
+    Attributes:
+        sentence: what images on both sides share, and how many.
+        accuracy, macro_f1: without those images; ``None`` where none is left.
+    """
+
+    sentence: str
+    accuracy: float | None
+    macro_f1: float | None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """How a classifier did on images it was not trained on.
 
@@ -142,6 +156,7 @@ class Evaluation:
         split: a sentence that says how train and test were parted.
         train_rows: how many images it learned from.
         test_rows: how many it was judged on.
+        flattered: why its figures may be too good.
 
     Raises:
         ValueError: an array's shape does not match ``labels``.
@@ -161,6 +176,7 @@ class Evaluation:
     split: str
     train_rows: int
     test_rows: int
+    flattered: Sequence[Flattered] = ()
 
     def __post_init__(self) -> None:
         k = len(self.labels)

@@ -205,6 +205,14 @@ def classifier(contents: ReportContents) -> View:
         "accuracy": percent(judged.accuracy),
         "top3": percent(judged.top3) if is_number(judged.top3) else None,
         "macro_f1": decimal(judged.macro_f1),
+        "flattered": [
+            {
+                "sentence": one.sentence,
+                "accuracy": None if one.accuracy is None else percent(one.accuracy),
+                "macro_f1": decimal(one.macro_f1),
+            }
+            for one in judged.flattered
+        ],
         "train_rows": whole(judged.train_rows),
         "test_rows": whole(judged.test_rows),
         "wide": len(judged.labels) <= charts.WIDE_CELLS_UP_TO,
