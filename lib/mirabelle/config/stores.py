@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from mirabelle.config.loading import load
 from mirabelle.config.models import Config
@@ -57,19 +58,25 @@ def load_config(
     return load(file, settings, environment, content)
 
 
-def with_local_weights(config: Config, cache: Path) -> Config:
+def with_local_weights(config: Config, cache: Path, part: Literal["backbone", "finetune"] = "backbone") -> Config:
     """The configuration with weights that are in a bucket fetched to the cache; others as they are.
+
+    Args:
+        config: as it was told.
+        cache: for them.
+        part: of it, whose weights are meant.
 
     Raises:
         WeightsError: they cannot be read.
     """
-    uri = config.backbone.weights
-    if not is_s3(uri):
+    section = getattr(config, part)
+    uri = section.weights
+    if uri is None or not is_s3(uri):
         return config
     try:
         content = store_of(config, uri).read(absolute(uri), MAX_WEIGHTS_BYTES)
     except FetchError as error:
-        raise WeightsError(f"cannot read backbone.weights {uri}: {error}") from error
+        raise WeightsError(f"cannot read {part}.weights {uri}: {error}") from error
     file = cache / "weights" / hashlib.sha256(uri.encode()).hexdigest()[:16] / uri.rpartition("/")[2]
     # What is there already is left, so that a cache that cannot be written to is good enough.
     if not os.access(file, os.R_OK) or file.read_bytes() != content:
@@ -78,4 +85,4 @@ def with_local_weights(config: Config, cache: Path) -> Config:
     moment = int(hashlib.sha256(content).hexdigest()[:8], 16)
     if file.stat().st_mtime != moment:
         os.utime(file, (moment, moment))
-    return config.model_copy(update={"backbone": config.backbone.model_copy(update={"weights": str(file)})})
+    return config.model_copy(update={part: section.model_copy(update={"weights": str(file)})})

@@ -61,7 +61,7 @@ def finetune(config: Config, console: Console, break_lease: bool = False) -> lis
         BarNotMet: it was taught, and more pictures were bad than ``limits.max_reject_share`` allows.
     """
     told = config.masked()
-    config = with_local_weights(config, cache_folder(config))
+    config = with_local_weights(config, cache_folder(config), "finetune")
     validate(config, ())
     _check_network(config)
     output = absolute(config.output)
@@ -78,11 +78,10 @@ def finetune(config: Config, console: Console, break_lease: bool = False) -> lis
             _carry_out(job)
         if job.failed_bars:
             runlog.update(failed_bars=job.failed_bars)
-        runlog.finish(
-            "failed" if job.failed_bars else "done", "; ".join(job.failed_bars) or None, bool(job.failed_bars)
-        )
-    if job.failed_bars:
-        raise BarNotMet("; ".join(job.failed_bars), tuple(job.summary))
+        problems = "; ".join(job.failed_bars)
+        runlog.finish("failed" if problems else "done", problems or None, int(bool(problems)))
+    if problems:
+        raise BarNotMet(problems, tuple(job.summary))
     return job.summary
 
 
@@ -148,7 +147,8 @@ def _carry_out(job: Job) -> None:
         seconds = _seconds_a_picture(taught.model, of_pixels, labelled.test)
     _tell(job, facts["estimator"], metrics, history, best)
     facts |= {"metrics": metrics.to_json(), "epochs": len(history), "best_epoch": best}
-    facts |= {"teaching_seconds": sum(epoch.seconds for epoch in history), "predicting_seconds_per_image": seconds}
+    taken = sum(epoch.seconds for epoch in history) + job.runlog.manifest["seconds"].get("below", 0.0)
+    facts |= {"teaching_seconds": round(taken, 3), "predicting_seconds_per_image": seconds}
     _write_model(job, taught, facts, history)
     kept.remove()
     with job.runlog.time("report"):

@@ -1,0 +1,68 @@
+"""A network taught by a bucket's pictures, into a bucket, and taught further from there."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from conftest import draw_kinds
+from mirabelle import load_config
+from mirabelle.console import Console
+from mirabelle.finetune import Kept
+from mirabelle.pipeline.finetune import finetune
+from object_store import Server, upload_folder
+
+pytestmark = pytest.mark.slow
+
+
+def keys_of(client: Any, bucket: str) -> list[str]:
+    return [one["Key"] for one in client.list_objects_v2(Bucket=bucket).get("Contents", [])]
+
+
+def read(client: Any, bucket: str, key: str) -> bytes:
+    content: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    return content
+
+
+def test_from_a_bucket_to_a_bucket(
+    aws: Server, client: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_folder(client, bucket, "pictures/", draw_kinds(tmp_path / "pictures"))
+    told = [
+        f"images.root=s3://{bucket}/pictures",
+        "images.layout={split}/{label}/{name}",
+        f"output=s3://{bucket}/out",
+        f"cache={tmp_path}",
+        "finetune={input_px: 16, hidden: [8], epochs: 3, optimizer: Adam, optimizer_params: {learning_rate: 3e-3}}",
+    ]
+    config = load_config(None, told)
+    # Cut short behind its second epoch, it goes on from what the bucket has.
+    puts = []
+
+    def put(kept: Kept, *rest: Any) -> None:
+        real(kept, *rest)
+        puts.append(len(rest[0]))
+        if puts == [1, 2]:
+            raise KeyboardInterrupt
+
+    real = Kept.put
+    monkeypatch.setattr(Kept, "put", put)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(config, Console(quiet=True))
+    assert [key for key in keys_of(client, bucket) if "unfinished-" in key and key.endswith("state.json")]
+    finetune(config, Console(quiet=True))
+    assert puts == [1, 2, 3]
+    keys = keys_of(client, bucket)
+    assert not [key for key in keys if "unfinished-" in key]
+    (predictions,) = [key for key in keys if key.startswith("out/predictions/")]
+    assert len(pd.read_parquet(io.BytesIO(read(client, bucket, predictions)))) == 18
+    facts = [json.loads(read(client, bucket, key)) for key in keys if key.endswith("finetuned.json")]
+    whole = next(one for one in facts if not one.get("interrupted"))
+    assert whole["epochs"] == 3
+    # Its file is a backbone's, in the bucket too, and of its own weights others may start.
+    model = f"s3://{bucket}/out/finetuned/{whole['id']}/model.keras"
+    with pytest.raises(Exception, match=r"finetune\.weights model\.keras has an answer already"):
+        finetune(load_config(None, [*told, f"finetune.weights={model}"]), Console(quiet=True))
