@@ -193,6 +193,7 @@ def explore(
 def finetune(
     config: ConfigFile = None,
     set_: Settings = None,
+    dry_run: DryRun = False,
     break_lease: BreakLease = False,
     quiet: Quiet = False,
 ) -> None:
@@ -201,8 +202,13 @@ def finetune(
     One of your own or a backbone taught further, as the `finetune` part says. Killed at any moment, the same command
     goes on from the last epoch that ended; Ctrl-C keeps the best so far.
     """
+    from mirabelle.console import Console
+    from mirabelle.pipeline.finetune import dry_run as foretell
     from mirabelle.pipeline.finetune import finetune as carry_out
 
+    if dry_run:
+        foretell(_load(config, set_), Console())
+        return
     try:
         _print_summary(carry_out(_load(config, set_), _console(quiet), break_lease))
     except BarNotMet as failed:

@@ -224,6 +224,21 @@ def test_mistakes_are_one_sentence(
     assert "Traceback" not in told
 
 
+def test_a_dry_run_says_what_would_be_taught(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = command("finetune", *settings(pictures, tmp_path / "out"))
+    assert main([word for word in words if word != "--quiet"] + ["--dry-run"]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    found = re.search(
+        r"would teach small 3 labels by (\d+) pictures, choose the epoch by (\d+) and judge it on (\d+)", told
+    )
+    assert found
+    # The two that are no pictures are not known yet.
+    assert sum(map(int, found.groups())) == 92
+    assert not (tmp_path / "out").exists()
+
+
 def test_too_many_bad_pictures_fail_the_bar_and_keep_the_work(pictures: Path, tmp_path: Path) -> None:
     told = [*settings(pictures, tmp_path, epochs=1), "limits.max_reject_share=0.01"]
     assert main(command("finetune", *told)) == 1

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from mirabelle import schema
 from mirabelle.config import Config
-from mirabelle.config.finetuning import Finetune
 from mirabelle.config.stores import resolved_options, store_of, with_local_weights
 from mirabelle.console import Console
 from mirabelle.errors import BarNotMet, PreflightError
-from mirabelle.evaluation import FOLD, SIDE, Metrics, evaluate
-from mirabelle.finetune import Epoch, Kept, Lesson, Rows, Taught, build, start_of, teach
+from mirabelle.evaluation import FOLD, SIDE, Metrics
+from mirabelle.finetune import Epoch, Kept, Lesson, Rows, build, start_of, teach
+from mirabelle.listing.source import read_listing
 from mirabelle.network import backbones, weights
 from mirabelle.network.embedding import NORMALISATIONS
-from mirabelle.network.preparing import cache_folder, check_room, decode_options, preprocessing
+from mirabelle.network.preparing import cache_folder, check_room, decode_options
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.failures import recording_failure
 from mirabelle.pipeline.job import Job
-from mirabelle.pipeline.labelled import Labelled, choose, labelled_rows, put_table, read_labelled
-from mirabelle.pipeline.source import list_source
+from mirabelle.pipeline.labelled import choose, labelled_rows, read_labelled
+from mirabelle.pipeline.source import list_source, warn_of_rows
+from mirabelle.pipeline.taught import facts_of, judge, recipe_of, write_model
 from mirabelle.pipeline.taught_report import report_taught
 from mirabelle.signals import interruption
 from mirabelle.storage import absolute, join
@@ -85,6 +82,25 @@ def finetune(config: Config, console: Console, break_lease: bool = False) -> lis
     return job.summary
 
 
+def dry_run(config: Config, console: Console) -> None:
+    """Say what ``finetune`` would teach, and by how many pictures; reads none of them and writes nothing."""
+    validate(config, ())
+    _check_network(config)
+    with tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch:
+        images = read_listing(config, scratch)
+        rows = labelled_rows(config, images)
+    warn_of_rows(images, config, console)
+    sides = choose(config, rows)
+    learnt = sides.frame[SIDE] == "train"
+    aside = learnt & (sides.frame[FOLD] == 0)
+    console.say(sides.description)
+    train, validation, test = (int(part.sum()) for part in (learnt & ~aside, aside, ~learnt))
+    console.say(
+        f"would teach {config.finetune.network} {len(sides.labels):,} labels by {train:,} pictures, choose the epoch by"
+        f" {validation:,} and judge it on {test:,}, below {absolute(config.output)}/finetuned"
+    )
+
+
 def _check_network(config: Config) -> None:
     """Raise for a network that cannot be before any picture is read."""
     row = backbones.find(config.finetune.network)
@@ -98,10 +114,10 @@ def _check_network(config: Config) -> None:
 
 def _carry_out(job: Job) -> None:
     settings = job.config.finetune
-    rows = labelled_rows(job, list_source(job))
+    rows = labelled_rows(job.config, list_source(job))
     cache = cache_folder(job.config)
     # Before any picture is read, what can be wrong shows.
-    foretold = len(choose(job, rows).labels)
+    foretold = len(choose(job.config, rows).labels)
     with job.runlog.time("model"):
         taught = build(settings, foretold, cache)
     total, learning = taught.parameters
@@ -130,26 +146,26 @@ def _carry_out(job: Job) -> None:
             below = _below(job, taught.below, lesson)
         lesson = replace(lesson, rows=below, normalisation=None)
     model = taught.head or taught.model
-    facts = _facts(job, taught, labelled)
-    kept = Kept(job.store, join(job.output, "finetuned", f"unfinished-{_recipe(facts, labelled)}"))
+    facts = facts_of(job, taught, labelled)
+    kept = Kept(job.store, join(job.output, "finetuned", f"unfinished-{recipe_of(facts, labelled)}"))
     try:
         with job.runlog.time("teach"):
             history, best = _teach(job, model, lesson, kept)
     except BaseException as error:
         if interruption(error) and (found := kept.get()):
             rounds, best = [Epoch(**one) for one in found[0]], found[1]
-            _write_model(job, taught, {**facts, "interrupted": True, "best_epoch": best}, rounds)
+            write_model(job, taught, {**facts, "interrupted": True, "best_epoch": best}, rounds)
             error.add_note(f"the best so far, of epoch {best}, is in {job.folder('finetuned')}")
         raise
     with job.runlog.time("judge"):
         said = lesson.probabilities(model, labelled.test)
-        metrics = _judge(job, labelled, said)
+        metrics = judge(job, labelled, said)
         seconds = _seconds_a_picture(taught.model, of_pixels, labelled.test)
     _tell(job, facts["estimator"], metrics, history, best)
     facts |= {"metrics": metrics.to_json(), "epochs": len(history), "best_epoch": best}
     taken = sum(epoch.seconds for epoch in history) + job.runlog.manifest["seconds"].get("below", 0.0)
     facts |= {"teaching_seconds": round(taken, 3), "predicting_seconds_per_image": seconds}
-    _write_model(job, taught, facts, history)
+    write_model(job, taught, facts, history)
     kept.remove()
     with job.runlog.time("report"):
         report_taught(job, taught, labelled.pictures, labelled.frame, labelled.rejects, facts, history)
@@ -200,81 +216,6 @@ def _teach(job: Job, model: keras.Model, lesson: Lesson, kept: Kept) -> tuple[li
     )
     job.runlog.update(images_per_second=round(images / max(taken, 1e-9), 2), waiting_share=round(waited, 4))
     return history, best
-
-
-def _facts(job: Job, taught: Taught, labelled: Labelled) -> dict[str, Any]:
-    """What a taught network is, before anything is known of how good."""
-    settings = job.config.finetune
-    total, trainable = taught.parameters
-    start = start_of(settings)
-    return {
-        "id": job.runlog.run_id,
-        "estimator": _name(taught, settings),
-        "features": f"pictures of {taught.input_px} px",
-        "network": taught.row.name,
-        "weights": start,
-        "weights_digest": taught.base_digest,
-        "input_px": taught.input_px,
-        "preprocessing": preprocessing(job.config, taught.row.normalisation, "float32"),
-        "settings": settings.model_dump(mode="json"),
-        "parameters": total,
-        "trainable_parameters": trainable,
-        "label": settings.label,
-        "labels": list(labelled.sides.labels),
-        "split": labelled.sides.description,
-        "split_by": asdict(job.config.classify.split_by()),
-        "train_rows": len(labelled.train),
-        "validation_rows": len(labelled.validation),
-        "test_rows": len(labelled.test),
-        "rejected": len(labelled.pictures.errors),
-        "versions": job.runlog.manifest["versions"],
-    }
-
-
-def _name(taught: Taught, settings: Finetune) -> str:
-    """A network in a table of several: ``vgg16 from block3_conv1, other views``."""
-    first = settings.unfreeze_from
-    learns = {"none": " frozen", "all": " whole"}.get(first, f" from {first}")
-    learns = "" if start_of(settings).startswith("random:") else learns
-    return f"{taught.row.name}{learns}{', augmented' if settings.augment.enabled else ''}"
-
-
-def _recipe(facts: dict[str, Any], labelled: Labelled) -> str:
-    """Eight digits that change when anything does that a lesson's outcome follows from."""
-    what = {key: value for key, value in facts.items() if key not in ("id", "versions")}
-    frame = labelled.frame[[schema.PATH, schema.SIZE_BYTES, schema.ETAG, schema.LABEL, SIDE, FOLD]]
-    digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode())
-    digest.update(frame.to_csv(index=False).encode(errors="surrogatepass"))
-    return digest.hexdigest()[:8]
-
-
-def _judge(job: Job, labelled: Labelled, said: npt.NDArray[np.float64]) -> Metrics:
-    """Put the predictions away, in the form that ``train`` has, and judge them."""
-    labels, frame = labelled.labels, labelled.frame.iloc[labelled.test]
-    predicted = said.argmax(axis=1)
-    dropped = [schema.SIZE_BYTES, schema.MODIFIED, schema.ETAG, SIDE, FOLD]
-    table = pa.Table.from_pandas(frame.drop(columns=dropped), preserve_index=False)
-    table = table.append_column(schema.PREDICTED, pa.array([labels[i] for i in predicted], pa.string()))
-    lists = pa.array(said.astype(np.float32).tolist(), pa.list_(pa.float32()))
-    put_table(
-        job, join(job.folder("predictions"), "part-00000.parquet"), table.append_column(schema.PROBABILITIES, lists)
-    )
-    padded = np.pad(said, ((0, 0), (0, len(labels) - said.shape[1])))
-    return evaluate(labelled.numbers[labelled.test], predicted.astype(np.int64), padded, labels)
-
-
-def _write_model(job: Job, taught: Taught, facts: dict[str, Any], history: list[Epoch]) -> None:
-    """The network, its history and its facts, which say that it is whole."""
-    keras = backbones.import_keras()
-    folder = job.folder("finetuned")
-    with tempfile.TemporaryDirectory(dir=job.scratch) as local:
-        path = Path(local) / "model.keras"
-        # Another of the same layers: what only teaching needs, the optimizer's numbers, stays out.
-        keras.Model(taught.model.inputs, taught.model.outputs).save(path)
-        facts = {**facts, "model_bytes": path.stat().st_size}
-        job.store.upload(str(path), join(folder, "model.keras"))
-    put_table(job, join(folder, "history.parquet"), pa.Table.from_pylist([asdict(epoch) for epoch in history]))
-    job.write_json(join(folder, "finetuned.json"), facts)
 
 
 def _tell(job: Job, estimator: str, metrics: Metrics, history: list[Epoch], best: int) -> None:

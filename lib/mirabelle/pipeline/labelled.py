@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirabelle import schema
+from mirabelle.config import Config
 from mirabelle.decode import DecodeOptions
 from mirabelle.errors import ConfigError, TrainingError
 from mirabelle.evaluation import FOLD, SIDE, Sides, choose_sides
@@ -53,13 +54,13 @@ class Labelled:
     test: Ints
 
 
-def labelled_rows(job: Job, images: Listing) -> pd.DataFrame:
+def labelled_rows(config: Config, images: Listing) -> pd.DataFrame:
     """The rows of the listing that have the label that is to be learnt, by path.
 
     Raises:
         ConfigError: it is none of the label columns.
     """
-    wanted = job.config.finetune.label
+    wanted = config.finetune.label
     if wanted not in (schema.LABEL, *images.extra_labels):
         raise ConfigError(
             f"finetune.label {wanted!r} is none of the label columns {[schema.LABEL, *images.extra_labels]}; see"
@@ -72,11 +73,11 @@ def labelled_rows(job: Job, images: Listing) -> pd.DataFrame:
     return known.sort_values(schema.PATH, ignore_index=True)
 
 
-def choose(job: Job, rows: pd.DataFrame) -> Sides:
+def choose(config: Config, rows: pd.DataFrame) -> Sides:
     """Which of some rows are learnt from, with folds, the first of which is set aside; as ``train`` would have it."""
-    share = job.config.finetune.validation_share
+    share = config.finetune.validation_share
     folds = max(2, round(1 / share)) if share else 0
-    return choose_sides(rows, replace(job.config.classify.split_by(), folds=folds))
+    return choose_sides(rows, replace(config.classify.split_by(), folds=folds))
 
 
 def read_labelled(job: Job, rows: pd.DataFrame, size_px: int, options: DecodeOptions) -> Labelled:
@@ -103,7 +104,7 @@ def read_labelled(job: Job, rows: pd.DataFrame, size_px: int, options: DecodeOpt
         pictures = read_pictures(sources, size_px, options, job.s3, job.scratch, more)
     rejects = _rejects(job, rows, pictures)
     whole = ~rows.index.isin(list(pictures.errors))
-    sides = choose(job, rows[whole])
+    sides = choose(job.config, rows[whole])
     for warning in sides.warnings:
         job.console.warn(warning)
     job.runlog.update(warnings=[*job.runlog.manifest.get("warnings", []), *sides.warnings])

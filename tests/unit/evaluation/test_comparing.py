@@ -60,12 +60,12 @@ def test_intervals_are_of_groups() -> None:
 
 def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
     held = 0
-    for seed in range(60):
+    for seed in range(30):
         truth = np.random.default_rng(seed).integers(0, 3, 150)
         made = answers("one", truth, 0.8, 1000 + seed)
         low, high = compare(truth, [made], [str(i) for i in range(150)], seed)[0].accuracy_interval
         held += low <= 0.8 <= high
-    assert held >= 51
+    assert held >= 25
 
 
 def test_mcnemar_by_hand() -> None:
