@@ -114,7 +114,7 @@ def rows(output: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("chunks_before_the_kill", [1, 4])
+@pytest.mark.parametrize("chunks_before_the_kill", [1, pytest.param(4, marks=pytest.mark.full)])
 def test_a_killed_driver_loses_at_most_the_chunks_in_flight(
     submit: Submit, tmp_path: Path, cache: Path, chunks_before_the_kill: int
 ) -> None:
