@@ -29,6 +29,7 @@ def networks(weights: Path, epochs: int) -> dict[str, dict[str, Any]]:
         "own": {**own, "epochs": 4 * epochs, "patience": epochs},
         "own-augmented": {**own, "epochs": 4 * epochs, "patience": epochs, "augment": AUGMENT},
         "frozen": {**vgg, "optimizer_params": {"learning_rate": 1e-4}, "epochs": 4 * epochs, "patience": epochs},
+        # It goes on where the frozen network's lesson ended: a first answer at random would spoil what is below it.
         "finetuned": {**vgg, "epochs": epochs, "patience": 6, "unfreeze_from": "block3_conv1", "augment": AUGMENT},
     }
 
@@ -42,6 +43,12 @@ def manifest(photos: Path, out: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     table.drop(columns="file").to_parquet(path, index=False)
     return path
+
+
+def frozen(output: Path) -> Path:
+    """The model of the frozen network's lesson."""
+    found = [path for path in output.glob("finetuned/*/finetuned.json") if "frozen" in path.read_text()]
+    return max(found).with_name("model.keras")
 
 
 def main() -> int:
@@ -74,6 +81,8 @@ def main() -> int:
             # VGG16 in bfloat16 is six times as fast where the CPU has it.
             precision = "bf16" if part["network"] == "vgg16" else "float32"
             told = {"input_px": 150, "precision": precision, **part}
+            if name == "finetuned":
+                told["weights"] = str(frozen(output))
             runs.append(("finetune", [f"finetune={json.dumps(told)}"]))
         else:
             backbone = ["backbone.name=vgg16", f"backbone.weights={weights}"]

@@ -39,7 +39,8 @@ class Finetune(Section):
     )
     weights: str | None = Field(
         None,
-        description="What it starts from: `imagenet`, a file, or `random:<seed>`. Default: imagenet; for `small`"
+        description="What it starts from: `imagenet`, a file, or `random:<seed>`; a model.keras of an earlier lesson"
+        " gives its answer, too, so that a frozen network's lesson can come first. Default: imagenet; for `small`"
         " random, by `finetune.seed`.",
     )
     input_px: int | None = Field(None, ge=1, le=4096, description="Side of the square it sees. Default: its own.")

@@ -63,21 +63,22 @@ def build(settings: Finetune, classes: int, cache: Path) -> Taught:
     """
     keras = backbones.import_keras()
     row = backbones.find(settings.network)
-    side = settings.input_px or row.input_px
-    backbones.check(row, side)
     source = weights.parse(start_of(settings))
+    head = heads.head_of(source.path)
+    side = settings.input_px or (head.input_px if head else row.input_px)
+    backbones.check(row, side)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if settings.precision == "bf16" else "float32")
     try:
-        base = weights.load(row, source, side, cache)
-        if head := heads.head_of(source.path):
-            raise ConfigError(
-                f"finetune.weights {source.name} has an answer already, behind {head.layer}; name its backbone's"
-            )
+        loaded = weights.load(row, source, side, cache)
+        # Of one that was taught before, its backbone; its answer is taken over below.
+        base = keras.Model(loaded.inputs, loaded.get_layer(row.layer).output) if head else loaded
         digest = backbones.weights_digest(base)
         _choose(base, "all" if source.seed is not None else settings.unfreeze_from)
         keras.utils.set_random_seed(settings.seed)
         model = keras.Model(base.inputs, _answer(keras, settings, base.get_layer(row.layer).output, classes))
+        if head:
+            _take_over(loaded, model)
         below = above = None
         # Other views of a picture differ from round to round, so what is below would not be the same.
         if not settings.augment.enabled and not any(layer.trainable and layer.weights for layer in base.layers):
@@ -86,6 +87,15 @@ def build(settings: Finetune, classes: int, cache: Path) -> Taught:
     finally:
         keras.config.set_dtype_policy(before)
     return Taught(model, row, side, digest, below, above)
+
+
+def _take_over(loaded: keras.Model, model: keras.Model) -> None:
+    """What an earlier lesson taught the layers behind the backbone, as far as they are of one shape."""
+    known = {layer.name: layer.get_weights() for layer in loaded.layers if layer.name.startswith(heads.PREFIX)}
+    for layer in model.layers:
+        tensors = known.get(layer.name, [])
+        if [tensor.shape for tensor in tensors] == [tuple(weight.shape) for weight in layer.weights]:
+            layer.set_weights(tensors)
 
 
 def _choose(base: keras.Model, unfreeze_from: str) -> None:

@@ -21,6 +21,7 @@ from mirabelle.finetune import Epoch, Kept, Lesson, Rows, build, start_of, teach
 from mirabelle.listing.source import read_listing
 from mirabelle.network import backbones, weights
 from mirabelle.network.embedding import NORMALISATIONS
+from mirabelle.network.heads import head_of
 from mirabelle.network.preparing import cache_folder, check_room, decode_options
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.failures import recording_failure
@@ -104,8 +105,10 @@ def dry_run(config: Config, console: Console) -> None:
 def _check_network(config: Config) -> None:
     """Raise for a network that cannot be before any picture is read."""
     row = backbones.find(config.finetune.network)
-    backbones.check(row, config.finetune.input_px or row.input_px)
-    weights.parse(start_of(config.finetune)).identity()
+    source = weights.parse(start_of(config.finetune))
+    source.identity()
+    head = head_of(source.path)
+    backbones.check(row, config.finetune.input_px or (head.input_px if head else row.input_px))
     try:
         backbones.import_keras()
     except ImportError as error:

@@ -85,6 +85,22 @@ def test_the_file_of_a_taught_network_is_told_from_others(tmp_path: Path) -> Non
     assert heads.head_of(None) is None
 
 
+def test_an_earlier_lesson_is_gone_on_with(tmp_path: Path, mobilenet_file: Path) -> None:
+    named = {"network": "mobilenet", "pooling": "avg"}
+    first = build(settings(**named, weights=str(mobilenet_file)), 3, tmp_path)
+    path = tmp_path / "model.keras"
+    first.model.save(path)
+    pixels = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32, 3)).astype(np.float32)
+    told = {**named, "weights": str(path), "seed": 5, "unfreeze_from": "conv_pw_12"}
+    second = build(settings(**told), 3, tmp_path)
+    np.testing.assert_allclose(second.model.predict_on_batch(pixels), first.model.predict_on_batch(pixels), atol=1e-6)
+    assert second.base_digest == first.base_digest
+    assert first.parameters[1] < second.parameters[1] < second.parameters[0]
+    # With other labels there is another answer, and its size is the lesson's own where none is given.
+    assert build(Finetune(**{**told, "hidden": [8]}), 2, tmp_path).input_px == 32
+    assert build(settings(**told), 2, tmp_path).model.output.shape[1] == 1
+
+
 def test_attention_is_of_every_picture_and_within_bounds(tmp_path: Path, mobilenet_file: Path) -> None:
     pixels = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32, 3)).astype(np.float32)
     for network, classes in (({}, 2), ({"network": "mobilenet", "weights": str(mobilenet_file)}, 4)):
