@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,10 +20,6 @@ from remarks import remark, remarks_of
 
 # One server for all tests of a process, whichever tier they are of: stores know where it is from the first one on.
 pytest_plugins = ["object_store"]
-
-# How long an example takes depends on what else the machine does.
-hypothesis.settings.register_profile("mirabelle", deadline=None)
-hypothesis.settings.load_profile("mirabelle")
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
