@@ -53,6 +53,22 @@ REDUCED: Final = "reduced"
 PREDICTED: Final = "predicted"
 PROBABILITIES: Final = "probabilities"
 
+# What a chain of two classifiers adds to the predictions, whose label and answer are the first one's.
+CHAIN_LABEL: Final = "chain_label"
+"""The fine label, or null where nobody knows it."""
+CHAIN_PREDICTED: Final = "chain_predicted"
+CHAIN_COARSE_PROBABILITY: Final = "chain_coarse_probability"
+CHAIN_STEP_PROBABILITY: Final = "chain_step_probability"
+CHAIN_PROBABILITY: Final = "chain_probability"
+CHAIN_FLAT: Final = "chain_flat"
+"""What one classifier over all fine labels says, as ``coarse / fine``."""
+CHAIN_ANSWER: Final = "chain_answer"
+CHAIN_LEVEL: Final = "chain_level"
+_CHAIN: Final = frozenset(
+    {CHAIN_LABEL, CHAIN_PREDICTED, CHAIN_COARSE_PROBABILITY, CHAIN_STEP_PROBABILITY, CHAIN_PROBABILITY}
+    | {CHAIN_FLAT, CHAIN_ANSWER, CHAIN_LEVEL}
+)
+
 # Between the stages of the Spark ML models, and so in what they were saved with.
 ML_COLUMNS: Final = frozenset(
     {"features_vector", "features_centred", "reduced_vector"}
@@ -62,6 +78,7 @@ ML_COLUMNS: Final = frozenset(
 RESERVED: Final = frozenset(
     {PATH, SIZE_BYTES, MODIFIED, ETAG, WIDTH_PX, HEIGHT_PX, FEATURES, STAGE, CODE, DETAIL, EMBEDDING, RUN, CHUNK}
     | {REDUCED, PREDICTED, PROBABILITIES}
+    | _CHAIN
     | ML_COLUMNS
 )
 """Names that a label column may not take; nor may it begin with an underscore."""

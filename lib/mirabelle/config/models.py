@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from mirabelle.config.classifying import Classify
 from mirabelle.config.crawling import Crawl
 from mirabelle.config.exploring import Explore
 from mirabelle.config.finetuning import Finetune
-from mirabelle.config.section import Grid, Params, Section, is_section
+from mirabelle.config.section import Patterns, Section, is_section
 from mirabelle.config.submission import Submit
-from mirabelle.evaluation import SplitBy
 
 SECRET_WORDS = ("secret", "password", "passwd", "token", "credential", "access.key", "accesskey", "access_key")
 
@@ -30,13 +30,6 @@ def _rgb(value: Any) -> Any:
 
 Channel = Annotated[int, Field(ge=0, le=255)]
 Colour = Annotated[tuple[Channel, Channel, Channel], BeforeValidator(_rgb)]
-
-
-def _patterns(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 
 
 class Images(Section):
@@ -75,6 +68,11 @@ class Labels(Section):
         None, description="That column. Default: the first of path, file_name, filename, file, image, name."
     )
     label: str = Field("label", description="The table's column that becomes `label`.")
+
+    def column(self, name: str) -> str:
+        """The column that a label is in, by the name that it has where it comes from."""
+        return "label" if name == self.label else name
+
     split: str = Field("split", description="The table's column that becomes `split`, if it is there.")
 
 
@@ -157,43 +155,6 @@ class Reduce(Section):
         description="Fit on the rows of this split alone. Default: all rows. Name the training split when the accuracy"
         " must owe nothing to the test pictures.",
     )
-
-
-class Classify(Section):
-    """The classifier."""
-
-    estimator: str = Field("LogisticRegression", description="Any classifier of pyspark.ml.classification, by name.")
-    params: Params = Field(default_factory=dict, description="Its parameters, by Spark's own names.")
-    features: Literal["reduced", "full"] = Field(
-        "reduced", description="Train on the PCA's output, or on all features."
-    )
-    grid: Grid = Field(
-        default_factory=dict, description="Parameters to choose by cross-validation: `{regParam: [0.0, 0.01, 0.1]}`."
-    )
-    folds: int = Field(3, ge=2, description="Folds of that cross-validation.")
-    train_split: str = Field("Training", description="The split to learn from, where the path or table tells splits.")
-    test_split: str = Field("Test", description="The split to be judged on.")
-    test_share: float = Field(
-        0.2, gt=0, lt=1, description="Share held out where nothing tells splits, or where group_by is given."
-    )
-    seed: int = Field(0, description="Of every random choice in splitting and training.")
-    group_by: Patterns = Field(
-        (),
-        description="A label column, or a regular expression on the path (its first group, else the whole match):"
-        " pictures that agree in it stay on one side, and one without a value is a group of its own. Of several,"
-        " `[registration, taken]`, pictures that agree in any. Takes the place of the path's own splits.",
-    )
-    hold_out: dict[str, Patterns] = Field(
-        default_factory=dict,
-        description="Judge on whole values of label columns, `{source: [web]}`, and learn from the rest but for what"
-        " shares a group with them.",
-    )
-
-    def split_by(self) -> SplitBy:
-        """What decides which pictures are learnt from."""
-        folds = self.folds if self.grid else 0
-        names = (self.train_split, self.test_split)
-        return SplitBy(self.group_by, self.hold_out, *names, self.test_share, self.seed, folds)
 
 
 class Limits(Section):

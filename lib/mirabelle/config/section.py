@@ -24,6 +24,12 @@ def _numbers(value: Any) -> Any:
     return float(value) if is_number else value
 
 
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+# One or several.
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_several)]
 # Parameters of somebody else's, by their own names.
 Params = Annotated[dict[str, Any], BeforeValidator(_numbers)]
 Grid = Annotated[dict[str, list[Any]], BeforeValidator(_numbers)]

@@ -4,6 +4,7 @@ Driver only; touches nothing: arrays and frames in, arrays and frames out. Whate
 learns from the rows that ``choose_sides`` says.
 """
 
+from mirabelle.evaluation.chaining import Said, Thresholds, answer, chain, choose_thresholds, judge_chain, pair
 from mirabelle.evaluation.comparing import Answers, Standing, compare
 from mirabelle.evaluation.doubts import Doubt, find_doubts
 from mirabelle.evaluation.metrics import Metrics, confused_pairs, evaluate
@@ -15,13 +16,20 @@ __all__ = [
     "Answers",
     "Doubt",
     "Metrics",
+    "Said",
     "Sides",
     "SplitBy",
     "Standing",
+    "Thresholds",
+    "answer",
+    "chain",
     "choose_sides",
+    "choose_thresholds",
     "compare",
     "confused_pairs",
     "evaluate",
     "find_doubts",
     "group_rows",
+    "judge_chain",
+    "pair",
 ]

@@ -75,10 +75,7 @@ def compare(truth: Ints, answers: Sequence[Answers], groups: Sequence[str], seed
         seed: of the draws; all classifiers are judged on the same ones.
     """
     order = sorted(answers, key=lambda one: -float((one.predicted == truth).mean()))
-    numbers = np.unique(np.asarray(groups, object).astype(str), return_inverse=True)[1]
-    draws = np.random.default_rng(seed)
-    many = int(numbers.max()) + 1
-    weights = [np.bincount(draws.integers(0, many, many), minlength=many)[numbers] for _ in range(ROUNDS)]
+    weights = _draws(groups, seed)
     standings = []
     for place, one in enumerate(order):
         figures = _figures(truth, one, np.ones(len(truth)))
@@ -91,6 +88,27 @@ def compare(truth: Ints, answers: Sequence[Answers], groups: Sequence[str], seed
         p = None if following is None else mcnemar(one.predicted == truth, following.predicted == truth)
         standings.append(Standing(one.name, **told, p_next=p))
     return standings
+
+
+def share_interval(right: npt.NDArray[np.bool_], groups: Sequence[str], seed: int = 0) -> Interval:
+    """The interval that 95 in 100 draws of groups give for the share of right answers.
+
+    Args:
+        right: bool (n,), one or more.
+        groups: of each.
+        seed: of the draws.
+    """
+    drawn = [float(weight[right].sum() / weight.sum()) for weight in _draws(groups, seed)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _draws(groups: Sequence[str], seed: int) -> list[Ints]:
+    """How often each picture counts in each draw of whole groups."""
+    numbers = np.unique(np.asarray(groups, object).astype(str), return_inverse=True)[1]
+    draws = np.random.default_rng(seed)
+    many = int(numbers.max()) + 1
+    return [np.bincount(draws.integers(0, many, many), minlength=many)[numbers] for _ in range(ROUNDS)]
 
 
 def mcnemar(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:

@@ -28,7 +28,7 @@ from mirabelle.pipeline.failures import recording_failure
 from mirabelle.pipeline.job import Job
 from mirabelle.pipeline.labelled import choose, labelled_rows, read_labelled
 from mirabelle.pipeline.source import list_source, warn_of_rows
-from mirabelle.pipeline.taught import facts_of, judge, recipe_of, write_model
+from mirabelle.pipeline.taught import ASIDE, facts_of, judge, predictions, recipe_of, write_model
 from mirabelle.pipeline.taught_report import report_taught
 from mirabelle.signals import interruption
 from mirabelle.storage import absolute, join
@@ -163,6 +163,9 @@ def _carry_out(job: Job) -> None:
     with job.runlog.time("judge"):
         said = lesson.probabilities(model, labelled.test)
         metrics = judge(job, labelled, said)
+        if len(labelled.validation):
+            aside = lesson.probabilities(model, labelled.validation)
+            job.write_table(join(job.folder("finetuned"), ASIDE), predictions(labelled, labelled.validation, aside))
         seconds = _seconds_a_picture(taught.model, of_pixels, labelled.test)
     _tell(job, facts["estimator"], metrics, history, best)
     facts |= {"metrics": metrics.to_json(), "epochs": len(history), "best_epoch": best}

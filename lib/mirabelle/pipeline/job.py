@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections.abc import Sequence
@@ -166,6 +167,14 @@ class Job:
     def write_json(self, path: str, facts: dict[str, Any]) -> None:
         """Put facts away as JSON."""
         self.store.write(path, json.dumps(facts, indent=2, default=str).encode())
+
+    def write_table(self, path: str, table: pa.Table) -> None:
+        """Put a table away as one Parquet file."""
+        import pyarrow.parquet as pq
+
+        file = io.BytesIO()
+        pq.write_table(table, file)
+        self.store.write(path, file.getvalue())
 
     def _asks_for(self, parts: dict[str, Any]) -> bool:
         wanted = self.config.backbone

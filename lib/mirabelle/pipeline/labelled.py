@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mirabelle import schema
 from mirabelle.config import Config
@@ -144,17 +142,10 @@ def _rejects(job: Job, frame: pd.DataFrame, pictures: Pictures) -> list[dict[str
     job.runlog.update(counts={"listed": len(frame), "read": len(frame) - len(rows), "rejected": len(rows)})
     if not rows:
         return rows
-    put_table(job, join(job.folder("finetuned"), "rejects.parquet"), pa.Table.from_pylist(rows))
+    job.write_table(join(job.folder("finetuned"), "rejects.parquet"), pa.Table.from_pylist(rows))
     job.runlog.update(rejects_by_code=pd.Series([row[schema.CODE] for row in rows]).value_counts().to_dict())
     job.console.warn(f"{len(rows):,} pictures cannot be read: finetuned/{job.runlog.run_id}/rejects.parquet says why")
     share, most = len(rows) / len(frame), job.config.limits.max_reject_share
     if share > most:
         job.failed_bars.append(f"{share:.1%} of the pictures were rejected; limits.max_reject_share is {most:.1%}")
     return rows
-
-
-def put_table(job: Job, path: str, table: pa.Table) -> None:
-    """Write a table as one Parquet file."""
-    file = io.BytesIO()
-    pq.write_table(table, file)
-    job.store.write(path, file.getvalue())

@@ -21,8 +21,11 @@ from mirabelle.finetune import Epoch, Taught, start_of
 from mirabelle.network import backbones
 from mirabelle.network.preparing import preprocessing
 from mirabelle.pipeline.job import Job
-from mirabelle.pipeline.labelled import Labelled, put_table
+from mirabelle.pipeline.labelled import Labelled
 from mirabelle.storage import join
+
+# What a network says of the pictures set aside, beside the network.
+ASIDE = "aside.parquet"
 
 
 def facts_of(job: Job, taught: Taught, labelled: Labelled) -> dict[str, Any]:
@@ -73,17 +76,21 @@ def recipe_of(facts: dict[str, Any], labelled: Labelled) -> str:
 
 def judge(job: Job, labelled: Labelled, said: npt.NDArray[np.float64]) -> Metrics:
     """Put the predictions away, in the form that ``train`` has, and judge them."""
-    labels, frame = labelled.labels, labelled.frame.iloc[labelled.test]
-    predicted = said.argmax(axis=1)
-    dropped = [schema.SIZE_BYTES, schema.MODIFIED, schema.ETAG, SIDE, FOLD]
-    table = pa.Table.from_pandas(frame.drop(columns=dropped), preserve_index=False)
-    table = table.append_column(schema.PREDICTED, pa.array([labels[i] for i in predicted], pa.string()))
-    lists = pa.array(said.astype(np.float32).tolist(), pa.list_(pa.float32()))
-    put_table(
-        job, join(job.folder("predictions"), "part-00000.parquet"), table.append_column(schema.PROBABILITIES, lists)
-    )
+    labels = labelled.labels
+    job.write_table(join(job.folder("predictions"), "part-00000.parquet"), predictions(labelled, labelled.test, said))
     padded = np.pad(said, ((0, 0), (0, len(labels) - said.shape[1])))
-    return evaluate(labelled.numbers[labelled.test], predicted.astype(np.int64), padded, labels)
+    predicted = said.argmax(axis=1).astype(np.int64)
+    return evaluate(labelled.numbers[labelled.test], predicted, padded, labels)
+
+
+def predictions(labelled: Labelled, positions: npt.NDArray[np.int64], said: npt.NDArray[np.float64]) -> pa.Table:
+    """What a network says of some pictures, in the columns that ``train`` writes."""
+    dropped = [schema.SIZE_BYTES, schema.MODIFIED, schema.ETAG, SIDE, FOLD]
+    table = pa.Table.from_pandas(labelled.frame.iloc[positions].drop(columns=dropped), preserve_index=False)
+    names = [labelled.labels[i] for i in said.argmax(axis=1)]
+    lists = pa.array(said.astype(np.float32).tolist(), pa.list_(pa.float32()))
+    table = table.append_column(schema.PREDICTED, pa.array(names, pa.string()))
+    return table.append_column(schema.PROBABILITIES, lists)
 
 
 def write_model(job: Job, taught: Taught, facts: dict[str, Any], history: Sequence[Epoch]) -> None:
@@ -96,5 +103,5 @@ def write_model(job: Job, taught: Taught, facts: dict[str, Any], history: Sequen
         keras.Model(taught.model.inputs, taught.model.outputs).save(path)
         facts = {**facts, "model_bytes": path.stat().st_size}
         job.store.upload(str(path), join(folder, "model.keras"))
-    put_table(job, join(folder, "history.parquet"), pa.Table.from_pylist([asdict(epoch) for epoch in history]))
+    job.write_table(join(folder, "history.parquet"), pa.Table.from_pylist([asdict(epoch) for epoch in history]))
     job.write_json(join(folder, "finetuned.json"), facts)

@@ -10,6 +10,7 @@ import numpy as np
 from mirabelle import schema
 from mirabelle.errors import OutputError
 from mirabelle.evaluation import SIDE, Metrics, Sides, choose_sides, evaluate
+from mirabelle.pipeline.chain import train_chain, with_fine_label
 from mirabelle.pipeline.job import Job
 from mirabelle.spark.cluster import slots
 from mirabelle.storage import join, spark_uri
@@ -31,6 +32,7 @@ def train(job: Job) -> None:
     settings, embedding, folder = job.config.classify, job.embedding(), job.folder("classifier")
     with job.runlog.time("train"):
         rows, column, pca = _read_rows(job)
+        rows = with_fine_label(job.config, rows) if settings.chain else rows
         about = rows.drop(column).toPandas()
         sides = choose_sides(about, settings.split_by())
         for warning in sides.warnings:
@@ -39,12 +41,16 @@ def train(job: Job) -> None:
             # The report tells them too.
             job.runlog.update(warnings=[*job.runlog.manifest.get("warnings", []), *sides.warnings])
         vectors = _with_vectors(job, rows, column, sides)
-        training = vectors.where(f"{SIDE} = 'train'")
         width = pca["components"] if pca else embedding.width
-        fitted = fit_classifier(training, settings, sides.labels, width, slots(job.session))
-        fitted.model.write().overwrite().save(spark_uri(join(folder, "model")))
-        predictions = predict(fitted, vectors.where(f"{SIDE} = 'test'").drop(SIDE))
-        predictions.write.mode("overwrite").parquet(spark_uri(job.folder("predictions")))
+        if settings.chain:
+            more = train_chain(job, vectors, sides, width)
+        else:
+            training = vectors.where(f"{SIDE} = 'train'")
+            fitted = fit_classifier(training, settings, sides.labels, width, slots(job.session))
+            fitted.model.write().overwrite().save(spark_uri(join(folder, "model")))
+            predictions = predict(fitted, vectors.where(f"{SIDE} = 'test'").drop(SIDE))
+            predictions.write.mode("overwrite").parquet(spark_uri(job.folder("predictions")))
+            more = {"chosen": fitted.chosen, "scores": fitted.scores}
         metrics = _judge(job, sides)
         features = f"{width} principal components" if pca else f"all {width} features"
         job.write_json(
@@ -56,16 +62,15 @@ def train(job: Job) -> None:
                 "pca": pca["id"] if pca else None,
                 "estimator": settings.estimator,
                 "params": settings.params,
-                "chosen": fitted.chosen,
                 "features": features,
                 "input_column": VECTOR,
-                "scores": fitted.scores,
                 "labels": sides.labels,
                 "split": sides.description,
                 "split_by": asdict(settings.split_by()),
                 "train_rows": int((sides.frame[SIDE] == "train").sum()),
                 "test_rows": int((sides.frame[SIDE] == "test").sum()),
                 "metrics": metrics.to_json(),
+                **more,
             },
         )
     figures = {"accuracy": metrics.accuracy, "top3": metrics.top3, "macro_f1": metrics.macro_f1}

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -33,7 +34,7 @@ def check_models(store: Store, output: str, fingerprints: set[str], notes: Notes
 
     A folder without facts is of a run that was killed, and counts for nothing.
     """
-    for kind in PARTS:
+    for kind, own in PARTS.items():
         folder = join(output, kind)
         paths = [e.path for e in store.walk(folder)] if store.exists(folder) else []
         for path in (path for path in paths if path.endswith(f"/{kind}.json")):
@@ -48,13 +49,17 @@ def check_models(store: Store, output: str, fingerprints: set[str], notes: Notes
             if kind != "finetuned" and told not in fingerprints:
                 notes.find(f"{path} was made of an embedding that no run tells of: {str(told)[:8]}")
             if facts.get(ROWS[kind]) is not None:
-                _check_parts(store, path.rpartition("/")[0], kind, notes)
+                # In a chain a network may answer first.
+                parts = () if facts.get("first") else own
+                steps = facts.get("chain", {}).get("steps", ())
+                parts = (*parts, *(f"{step['model']}/metadata" for step in steps))
+                _check_parts(store, path.rpartition("/")[0], parts, notes)
                 if not facts.get("interrupted"):
                     _check_rows(store, output, path, kind, facts, notes)
 
 
-def _check_parts(store: Store, folder: str, kind: str, notes: Notes) -> None:
-    for part in PARTS[kind]:
+def _check_parts(store: Store, folder: str, parts: Sequence[str], notes: Notes) -> None:
+    for part in parts:
         if not store.exists(join(folder, part)):
             notes.find(f"{join(folder, part)} is missing; run the stage that makes it again")
 
