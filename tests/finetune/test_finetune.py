@@ -157,18 +157,38 @@ def test_comparing(taught: Path, pictures: Path, tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.long
-def test_beside_a_classifier_on_features(pictures: Path, tmp_path: Path) -> None:
-    told = [*settings(pictures, tmp_path), "backbone.name=small", "backbone.weights=random:0", "backbone.input_px=32"]
+def test_beside_a_classifier_on_features_and_first_in_a_chain(pictures: Path, tmp_path: Path) -> None:
+    table, output = tmp_path / "facts.csv", tmp_path / "output"
+    paths = [path for path in sorted(pictures.rglob("*.png")) if path.name != "bad.png"]
+    kinds = ["cold" if "beryl" in str(path) else "warm" for path in paths]
+    facts = {"path": map(str, paths), "tint": [path.parent.parent.name for path in paths], "label": kinds}
+    pd.DataFrame(facts).to_csv(table, index=False)
+    told = [
+        *(one for one in settings(pictures, output) if not one.startswith("images.")),
+        *(f"images.manifest={table}", f"cache={tmp_path / 'cache'}"),
+        *("backbone.name=small", "backbone.weights=random:0", "backbone.input_px=32"),
+    ]
     assert main(command("finetune", *told)) == 0
-    assert main(command("run", *told, f"cache={tmp_path / 'cache'}")) == 0
-    assert "Beside each other" in max(tmp_path.glob("report/*/index.html")).read_text()
+    network = only(output, "finetuned/*/model.keras").parent.name
+    chain = ["classify.chain=[label, tint]", "classify.min_rows=10"]
+    assert main(command("run", *told, *chain)) == 0
+    assert "Beside each other" in max(output.glob("report/*/index.html")).read_text()
     assert main(command("compare", *told)) == 0
-    found = json.loads(only(tmp_path, "comparison/*/comparison.json").read_text())
+    found = json.loads(only(output, "comparison/*/comparison.json").read_text())
     assert len(found["classifiers"]) == 2
     for row in found["classifiers"]:
         assert row["training_seconds"] > 0
         assert row["predicting_seconds"] > 0
         assert row["size_bytes"] > 1000
+    by_network = ["classify.precision=0.8", f"classify.first={network}"]
+    assert main(command("train", *told, *chain, *by_network)) == 0
+    rows = pd.read_parquet(max(output.glob("predictions/*"))).set_index("path")
+    own = pd.read_parquet(output / "predictions" / network).set_index("path").loc[rows.index]
+    assert rows["predicted"].equals(own["predicted"])
+    assert (rows["chain_predicted"] == "beryl").equals(rows["predicted"] == "cold")
+    assert rows["chain_level"].isin(["fine", "coarse", "not sure"]).all()
+    assert not verify(DiskStore(), str(output)).findings
+    assert main(command("train", *told, *chain, "classify.first=none")) == 2
 
 
 def test_it_is_a_backbone(taught: Path, pictures: Path, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from mirabelle.errors import ConfigError, TrainingError
 from mirabelle.pipeline import Job
+from mirabelle.report.wording import percent
 
 Run = Callable[..., Job]
-CHAIN = ["images.layout={split}/{kind}/{label}/{name}", "classify.chain=[kind, label]", "classify.min_rows=20"]
+CHAIN = ["images.layout={split}/{kind}/{label}/{name}", "classify.chain=[kind, label]", "classify.min_rows=12"]
 
 
 @pytest.fixture
@@ -33,19 +34,20 @@ def test_both_levels_their_product_and_how_sure(pipeline: Run) -> None:
     facts = json.loads((folder / "classifier.json").read_text())
     told = facts["chain"]
     assert facts["labels"] == ["cool", "warm"]
-    assert [(one["of"], one["labels"], one["train_rows"]) for one in told["steps"]] == [
-        ("warm", ["amber", "coral"], 24)
-    ]
+    # The cool ones are one alone, which needs no classifier.
+    cool, warm = told["steps"]
+    assert (cool["of"], cool["labels"], cool["train_rows"], cool["model"]) == ("cool", ["beryl"], 12, None)
+    assert (warm["of"], warm["labels"], warm["train_rows"]) == ("warm", ["amber", "coral"], 24)
     assert (folder / "model/metadata").is_dir()
-    assert (folder / told["steps"][0]["model"] / "metadata").is_dir()
+    assert (folder / warm["model"] / "metadata").is_dir()
     rows = pd.read_parquet(job.folder("predictions"))
     assert len(rows) == facts["test_rows"] == 18
     # All of it once more, from the table alone.
     coarse = np.stack(rows["probabilities"])[np.arange(18), (rows["predicted"] == "warm").astype(int)]
     np.testing.assert_allclose(rows["chain_coarse_probability"], coarse, atol=1e-6)
-    assert rows["chain_predicted"].notna().equals(rows["predicted"] == "warm")
-    step = rows["chain_step_probability"].fillna(1)
-    assert (step >= 0.5).all()
+    assert (rows["chain_predicted"] == "beryl").equals(rows["predicted"] == "cool")
+    step = rows["chain_step_probability"]
+    assert step.between(0.5, 1).all()
     np.testing.assert_allclose(rows["chain_probability"], rows["chain_coarse_probability"] * step)
     right = (rows["label"] == rows["predicted"]) & (rows["chain_label"] == rows["chain_predicted"])
     metrics = told["metrics"]
@@ -53,10 +55,13 @@ def test_both_levels_their_product_and_how_sure(pipeline: Run) -> None:
     flat = (rows["chain_flat"] == rows["label"] + " / " + rows["chain_label"]).mean()
     assert metrics["flat"]["accuracy"] == pytest.approx(flat)
     sure = rows["chain_level"] == "fine"
-    assert sure.equals((rows["chain_probability"] >= told["thresholds"]["fine"]) & rows["chain_predicted"].notna())
-    assert (rows.loc[sure, "chain_answer"] == "warm / " + rows.loc[sure, "chain_predicted"]).all()
+    assert sure.equals(rows["chain_probability"] >= told["thresholds"]["fine"])
+    assert (rows["chain_answer"] == rows["predicted"] + " / " + rows["chain_predicted"])[sure].all()
     assert sum(one["given"] for one in metrics["answers"]) == 18
     assert "kind, then label: first" in dict(job.summary)["chain"]
+    page = Path(dict(job.summary)["report"]).read_text()
+    assert "label, given kind" in page
+    assert percent(sure.mean()) in page
 
 
 @pytest.mark.usefixtures("kinds")

@@ -47,8 +47,8 @@ class Classify(Section):
     min_rows: int = Field(
         20,
         ge=2,
-        description="Pictures to learn from that a coarse label needs for a classifier of its own; one with fewer, or"
-        " of one fine label, is the whole answer.",
+        description="Pictures to learn from that a coarse label needs for a classifier of its own; one with fewer is"
+        " the whole answer.",
     )
     first: str | None = Field(
         None,

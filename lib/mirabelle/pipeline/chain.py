@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from mirabelle.evaluation import (
 )
 from mirabelle.pipeline.job import MAX_FACTS_BYTES, Job
 from mirabelle.pipeline.taught import ASIDE
+from mirabelle.report import Chained
 from mirabelle.spark.cluster import slots
 from mirabelle.storage import join, spark_uri
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from mirabelle.spark.classify import Fitted
+
+WRONG_SHOWN = 20
 
 
 def with_fine_label(config: Config, rows: DataFrame) -> DataFrame:
@@ -118,14 +122,15 @@ def train_chain(job: Job, vectors: DataFrame, sides: Sides, width: int) -> dict[
     else:
         rows = _answers_of(job, join("predictions", settings.first), sides, learner, test)
         said, facts = said_of(rows, sides.labels), {"first": settings.first}
-    steps, told = {}, []
+    steps, fitted = _second(learner, classes, train, test, rows, settings)
+    told = []
     for number, (name, labels) in enumerate(classes.items()):
-        step = learner.fit(train & (label == name) & fine.isNotNull(), fine, labels, settings)
-        step.model.write().overwrite().save(spark_uri(join(folder, "steps", str(number), "model")))
-        steps[name] = learner.ask(step, labels, test)[0]
         known = int((about.loc[about[schema.LABEL] == name, schema.CHAIN_LABEL]).notna().sum())
-        told.append({"of": name, "labels": list(labels), "model": f"steps/{number}/model", "train_rows": known})
-        told[-1] |= {"chosen": step.chosen, "scores": step.scores}
+        entry: dict[str, Any] = {"of": name, "labels": list(labels), "model": None, "train_rows": known}
+        if step := fitted.get(name):
+            entry |= {"model": f"steps/{number}/model", "chosen": step.chosen, "scores": step.scores}
+            step.model.write().overwrite().save(spark_uri(join(folder, entry["model"])))
+        told.append(entry)
     pairs = sorted({pair(*both) for both in about.dropna().itertuples(index=False)})
     both = F.concat(label, F.lit(pair("", "")), fine)
     flat = learner.fit(train & fine.isNotNull(), both, pairs, settings)
@@ -144,21 +149,46 @@ def train_chain(job: Job, vectors: DataFrame, sides: Sides, width: int) -> dict[
     return facts | {"chain": {**chained, "precision": settings.precision, "thresholds": asdict(thresholds)}}
 
 
+def chained(job: Job, classifier: dict[str, Any]) -> Chained:
+    """What the page says of a chain, by its facts and its predictions."""
+    told = classifier["chain"]
+    metrics, (coarse, fine) = told["metrics"], told["columns"]
+    names = {
+        "first": coarse,
+        "second": f"{fine}, given {coarse}",
+        "end_to_end": "both",
+        "flat": f"one classifier of {fine}",
+    }
+    figures = [{"name": name, **metrics[key]} for key, name in names.items()]
+    figures += [{**step, "name": f"{fine} of {step['of']}"} for step in metrics["steps"]]
+    columns = [schema.LABEL, schema.PREDICTED, schema.CHAIN_LABEL, schema.CHAIN_PREDICTED]
+    rows = job.read_parquet(job.folder("predictions", classifier["id"]), columns).to_pandas()
+    rows = rows[rows[schema.CHAIN_LABEL].notna()].fillna({schema.CHAIN_PREDICTED: "?"})
+    meant, said = (
+        [pair(*both) for both in zip(rows[one], rows[other], strict=True)]
+        for one, other in ((schema.LABEL, schema.CHAIN_LABEL), (schema.PREDICTED, schema.CHAIN_PREDICTED))
+    )
+    wrong = Counter(both for both in zip(meant, said, strict=True) if both[0] != both[1])
+    worst = sorted(wrong.items(), key=lambda one: (-one[1], one[0]))[:WRONG_SHOWN]
+    shown = [(true, predicted, count) for (true, predicted), count in worst]
+    return Chained(coarse, fine, figures, metrics["answers"], told["precision"], shown)
+
+
 def _fine_labels(job: Job, about: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """By coarse label the fine ones that are learnt; those with too little to learn are told, and have none."""
     least, fine = job.config.classify.min_rows, job.config.classify.chain[1]
     found = {}
     for name, rows in about.groupby(schema.LABEL)[schema.CHAIN_LABEL]:
         known = rows.dropna()
-        if len(known) >= least and known.nunique() > 1:
+        if len(known) >= least:
             found[str(name)] = tuple(sorted(known.unique()))
             job.console.say(f"{name}: {known.nunique()} of {fine}, {len(known):,} pictures to learn them from")
         else:
             job.console.say(
-                f"{name} is the whole answer: {len(known):,} pictures to learn {fine} from, of {known.nunique()} kinds;"
-                f" classify.min_rows is {least}"
+                f"{name} is the whole answer: {len(known):,} pictures to learn {fine} from, and classify.min_rows is"
+                f" {least}"
             )
-    if not found:
+    if all(len(labels) < 2 for labels in found.values()):
         raise TrainingError(
             f"classify.chain: nothing to learn of {fine}: no label has {least} pictures with one, of two kinds or more;"
             " see classify.min_rows"
@@ -166,12 +196,36 @@ def _fine_labels(job: Job, about: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def _second(
+    learner: Learner,
+    classes: dict[str, tuple[str, ...]],
+    learnt: Column,
+    asked: Column,
+    rows: pd.DataFrame,
+    settings: Classify,
+) -> tuple[dict[str, Said], dict[str, Fitted]]:
+    """By coarse label what the second step says of some rows, and its classifier where there is more to say than one."""
+    from pyspark.sql import functions as F
+
+    label, fine = F.col(schema.LABEL), F.col(schema.CHAIN_LABEL)
+    said, fitted = {}, {}
+    for name, labels in classes.items():
+        if len(labels) == 1:
+            said[name] = Said(labels, np.full(len(rows), labels[0], object), np.ones((len(rows), 1)))
+            continue
+        fitted[name] = learner.fit(learnt & (label == name) & fine.isNotNull(), fine, labels, settings)
+        everything, frame = learner.ask(fitted[name], labels, asked)
+        at = frame[schema.PATH].isin(rows[schema.PATH]).to_numpy()
+        said[name] = Said(everything.labels, everything.predicted[at], everything.probabilities[at])
+    return said, fitted
+
+
 def _aside(job: Job, learner: Learner, sides: Sides, classes: dict[str, tuple[str, ...]]) -> pd.DataFrame:
     """What the chain says of pictures to learn from when they are left out: by folds, with the settings chosen."""
     from pyspark.sql import functions as F
 
     settings = job.config.classify.model_copy(update={"grid": {}})
-    label, fine = F.col(schema.LABEL), F.col(schema.CHAIN_LABEL)
+    label = F.col(schema.LABEL)
     found = []
     for fold in range(settings.folds):
         own = (F.col(SIDE) == "train") & (F.col(FOLD) == fold)
@@ -182,12 +236,7 @@ def _aside(job: Job, learner: Learner, sides: Sides, classes: dict[str, tuple[st
         else:
             rows = _answers_of(job, join("finetuned", settings.first, ASIDE), sides, learner, own)
             said = said_of(rows, sides.labels)
-        steps = {}
-        for name, labels in classes.items():
-            step = learner.fit(others & (label == name) & fine.isNotNull(), fine, labels, settings)
-            of_step, frame = learner.ask(step, labels, own)
-            at = frame[schema.PATH].isin(rows[schema.PATH]).to_numpy()
-            steps[name] = Said(of_step.labels, of_step.predicted[at], of_step.probabilities[at])
+        steps, _ = _second(learner, classes, others, own, rows, settings)
         found.append(rows.join(chain(said, steps)))
     return pd.concat(found, ignore_index=True)
 
@@ -209,7 +258,7 @@ def _answers_of(job: Job, path: str, sides: Sides, learner: Learner, wanted: Col
     said = job.read_parquet(join(job.output, path)).select([schema.PATH, schema.PREDICTED, schema.PROBABILITIES])
     rows = learner.vectors.where(wanted).drop("classifier_input", SIDE, FOLD).toPandas()
     found = rows.merge(said.to_pandas(), on=schema.PATH).sort_values(schema.PATH, ignore_index=True)
-    if not path.endswith(ASIDE) and len(found) < len(rows):
+    if not path.endswith(f"/{ASIDE}") and len(found) < len(rows):
         raise OutputError(
             f"classify.first: {first} was judged on {len(found):,} of the {len(rows):,} pictures that the chain is"
             " judged on; teach it with the same classify part"

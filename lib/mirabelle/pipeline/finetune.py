@@ -165,7 +165,10 @@ def _carry_out(job: Job) -> None:
         metrics = judge(job, labelled, said)
         if len(labelled.validation):
             aside = lesson.probabilities(model, labelled.validation)
-            job.write_table(join(job.folder("finetuned"), ASIDE), predictions(labelled, labelled.validation, aside))
+            job.write_table(
+                join(job.folder("finetuned"), ASIDE, "part-00000.parquet"),
+                predictions(labelled, labelled.validation, aside),
+            )
         seconds = _seconds_a_picture(taught.model, of_pixels, labelled.test)
     _tell(job, facts["estimator"], metrics, history, best)
     facts |= {"metrics": metrics.to_json(), "epochs": len(history), "best_epoch": best}

@@ -18,6 +18,7 @@ from mirabelle.decode import thumbnail
 from mirabelle.errors import FetchError, ImageError, OutputError, RejectCode
 from mirabelle.evaluation import Metrics, confused_pairs
 from mirabelle.network.preparing import decode_options
+from mirabelle.pipeline.chain import chained
 from mirabelle.pipeline.compare import compared
 from mirabelle.pipeline.extract import RANDOM_WEIGHTS
 from mirabelle.pipeline.flattery import flattered_by_features
@@ -81,6 +82,7 @@ def report(job: Job) -> None:
             confused=confused(job, classifier) if classifier else [],
             notes=_notes(job),
             compared=compared(job),
+            chained=chained(job, classifier) if classifier and classifier.get("chain") else None,
         )
         path = join(job.folder("report"), "index.html")
         job.store.write(path, render(contents).encode())

@@ -25,7 +25,7 @@ from mirabelle.pipeline.labelled import Labelled
 from mirabelle.storage import join
 
 # What a network says of the pictures set aside, beside the network.
-ASIDE = "aside.parquet"
+ASIDE = "aside"
 
 
 def facts_of(job: Job, taught: Taught, labelled: Labelled) -> dict[str, Any]:

@@ -8,23 +8,21 @@ nothing else from mirabelle; Altair, vl-convert and Jinja are imported when a pa
 from __future__ import annotations
 
 from mirabelle.report.contents import (
-    Compared,
-    ConfusedPair,
-    Evaluation,
-    Flattered,
     Learning,
     Looked,
     Neighbours,
-    Picture,
     Reject,
     ReportContents,
     Scatter,
     Scree,
     Views,
 )
+from mirabelle.report.judged import Chained, Compared, ConfusedPair, Evaluation, Flattered
 from mirabelle.report.page import render
+from mirabelle.report.pictures import Picture
 
 __all__ = [
+    "Chained",
     "Compared",
     "ConfusedPair",
     "Evaluation",

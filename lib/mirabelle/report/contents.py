@@ -14,20 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-
-@dataclass(frozen=True)
-class Picture:
-    """One image that the page can show.
-
-    Attributes:
-        path: the image's URI, as the user would type it.
-        label: what the image shows, or ``None`` when nobody said.
-        thumbnail: the picture, small and encoded, or ``None`` when there is nothing to show.
-    """
-
-    path: str
-    label: str | None
-    thumbnail: bytes | None
+from mirabelle.report.judged import Chained, Compared, ConfusedPair, Evaluation
+from mirabelle.report.pictures import Picture
 
 
 @dataclass(frozen=True)
@@ -124,90 +112,6 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Flattered:
-    """Why a classifier's figures may be better than they will be on other images.
-
-    Attributes:
-        sentence: what images on both sides share, and how many.
-        accuracy, macro_f1: without those images; ``None`` where none is left.
-    """
-
-    sentence: str
-    accuracy: float | None
-    macro_f1: float | None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How a classifier did on images it was not trained on.
-
-    Attributes:
-        labels: the k labels, distinct, in the order of the arrays.
-        confusion: int (k, k), counts of test images; rows are the true label, columns the predicted one.
-        accuracy: share of test images whose label was right, 0 to 1.
-        top3: share whose label was among the three most probable, 0 to 1; NaN when not measured.
-        macro_f1: mean of ``f1`` over the labels, 0 to 1.
-        precision: float (k,), 0 to 1; NaN where a label was never predicted and nobody chose a value.
-        recall: float (k,), 0 to 1.
-        f1: float (k,), 0 to 1.
-        support: int (k,), test images of each label.
-        estimator: the classifier, in words.
-        features: what it was given, e.g. ``61 principal components``.
-        split: a sentence that says how train and test were parted.
-        train_rows: how many images it learned from.
-        test_rows: how many it was judged on.
-        flattered: why its figures may be too good.
-
-    Raises:
-        ValueError: an array's shape does not match ``labels``.
-    """
-
-    labels: Sequence[str]
-    confusion: npt.NDArray[np.integer[Any]]
-    accuracy: float
-    top3: float
-    macro_f1: float
-    precision: npt.NDArray[np.floating[Any]]
-    recall: npt.NDArray[np.floating[Any]]
-    f1: npt.NDArray[np.floating[Any]]
-    support: npt.NDArray[np.integer[Any]]
-    estimator: str
-    features: str
-    split: str
-    train_rows: int
-    test_rows: int
-    flattered: Sequence[Flattered] = ()
-
-    def __post_init__(self) -> None:
-        k = len(self.labels)
-        if self.confusion.shape != (k, k):
-            raise ValueError(f"confusion has shape {self.confusion.shape} for {k} labels")
-        for name in ("precision", "recall", "f1", "support"):
-            shape = getattr(self, name).shape
-            if shape != (k,):
-                raise ValueError(f"{name} has shape {shape} for {k} labels")
-
-
-@dataclass(frozen=True)
-class ConfusedPair:
-    """Images of one label that were taken for another.
-
-    Attributes:
-        true: what they are.
-        predicted: what they were taken for.
-        count: how many there are in all.
-        pictures: a few of them.
-        examples: a few images that really are ``predicted``, to compare with; may be empty.
-    """
-
-    true: str
-    predicted: str
-    count: int
-    pictures: Sequence[Picture]
-    examples: Sequence[Picture] = ()
-
-
-@dataclass(frozen=True)
 class Views:
     """One image and the ways in which a network was shown it.
 
@@ -259,23 +163,6 @@ class Learning:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Classifiers judged on the same images.
-
-    Attributes:
-        rows: the best first; each with ``name``, ``accuracy``, ``macro_f1``, ``log_loss``, ``calibration_error``, the
-            interval of each as ``accuracy_interval`` and so on, ``p_next``, ``training_seconds``,
-            ``predicting_seconds`` and ``size_bytes``; what is not known is ``None``.
-        pictures: how many they were judged on.
-        groups: how many groups these are of.
-    """
-
-    rows: Sequence[Mapping[str, Any]]
-    pictures: int
-    groups: int
-
-
-@dataclass(frozen=True)
 class ReportContents:
     """Everything a page shows. A part that is ``None`` or empty is said to be absent, and why.
 
@@ -292,6 +179,7 @@ class ReportContents:
         notes: warnings to show at the top, one sentence each.
         learning: how a network was taught, where the page is of one: it has no components, no map and no neighbours.
         compared: this output's classifiers beside each other, where there are several.
+        chained: how a chain of two did, where the classifier is one.
     """
 
     title: str
@@ -306,3 +194,4 @@ class ReportContents:
     notes: Sequence[str]
     learning: Learning | None = None
     compared: Compared | None = None
+    chained: Chained | None = None

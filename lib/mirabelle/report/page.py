@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mirabelle.report import assets, learning, results, sections
+from mirabelle.report import assets, chaining, learning, results, sections
 from mirabelle.report.contents import ReportContents
 
 NAVIGATION = (
@@ -19,6 +19,7 @@ NAVIGATION = (
     ("neighbours", "Nearest neighbours"),
     ("learning", "How it learnt"),
     ("classifier", "Classifier"),
+    ("chained", "Chain"),
     ("compared", "Beside each other"),
     ("speed", "Speed"),
 )
@@ -36,6 +37,7 @@ def _charts(view: dict[str, Any]) -> dict[str, Any]:
         "chart-components": view["components"].get("spec"),
         "chart-map": view["map"].get("spec"),
         **{f"chart-{name}": spec for name, spec in view["learning"].get("specs", {}).items()},
+        "chart-chained": view["chained"].get("spec"),
         "chart-compared": view["compared"].get("spec"),
         "chart-confusion": view["classifier"].get("spec"),
         "chart-clock": (view["speed"]["clock"] or {}).get("spec"),
@@ -69,11 +71,12 @@ def render(contents: ReportContents) -> str:
         "neighbours": results.neighbours(contents),
         "learning": learning.learning(contents.learning),
         "classifier": results.classifier(contents),
+        "chained": chaining.chained(contents.chained),
         "compared": results.compared(contents.compared),
         "speed": sections.speed(contents),
     }
     absent = {*(ONLY_OF_FEATURES if contents.learning else ONLY_OF_TEACHING)}
-    absent |= set() if contents.compared else {"compared"}
+    absent |= {name for name in ("compared", "chained") if getattr(contents, name) is None}
     specifications = _charts(view)
     # In this order in the page: the library (only where there is a chart), then ours.
     scripts = [assets.vega_bundle()] if specifications else []

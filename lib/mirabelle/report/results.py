@@ -13,7 +13,9 @@ import numpy as np
 
 from mirabelle.report import charts, scatter
 from mirabelle.report.assets import data_uri
-from mirabelle.report.contents import Compared, Evaluation, Neighbours, Picture, ReportContents
+from mirabelle.report.contents import Neighbours, ReportContents
+from mirabelle.report.judged import Compared, Evaluation
+from mirabelle.report.pictures import Picture
 from mirabelle.report.wording import decimal, is_number, percent, plural, seconds, size, whole
 
 View = dict[str, Any]

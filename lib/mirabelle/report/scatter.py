@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from mirabelle.report.charts import Spec, finish
-from mirabelle.report.contents import Picture, Scatter
+from mirabelle.report.contents import Scatter
+from mirabelle.report.pictures import Picture
 
 # As many colours as page.css has in --slot-0 ...: about the most that can be told apart.
 SLOTS = 12

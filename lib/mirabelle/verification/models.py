@@ -52,7 +52,7 @@ def check_models(store: Store, output: str, fingerprints: set[str], notes: Notes
                 # In a chain a network may answer first.
                 parts = () if facts.get("first") else own
                 steps = facts.get("chain", {}).get("steps", ())
-                parts = (*parts, *(f"{step['model']}/metadata" for step in steps))
+                parts = (*parts, *(f"{step['model']}/metadata" for step in steps if step["model"]))
                 _check_parts(store, path.rpartition("/")[0], parts, notes)
                 if not facts.get("interrupted"):
                     _check_rows(store, output, path, kind, facts, notes)

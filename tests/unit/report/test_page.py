@@ -153,7 +153,7 @@ def test_absent_parts_say_why(empty: Page) -> None:
     assert "does not say what it ran on" in text
     headings = [tag.get("id") for tag in empty.all("h2")]
     # Nothing was taught, and there is nothing to compare.
-    assert headings == [f"{name}-heading" for name, _ in NAVIGATION if name not in ("learning", "compared")]
+    assert headings == [f"{name}-heading" for name, _ in NAVIGATION if name not in ("learning", "compared", "chained")]
     assert len(headings) == 7
     assert empty.json("charts") == {}
 
