@@ -180,7 +180,10 @@ def test_beside_a_classifier_on_features_and_first_in_a_chain(pictures: Path, tm
         assert row["training_seconds"] > 0
         assert row["predicting_seconds"] > 0
         assert row["size_bytes"] > 1000
-    by_network = ["classify.precision=0.8", f"classify.first={network}"]
+    assert main(command("finetune", *told, *chain, "finetune.step=warm")) == 0
+    step = max(output.glob("finetuned/*")).name
+    assert json.loads((output / "finetuned" / step / "finetuned.json").read_text())["labels"] == ["amber", "coral"]
+    by_network = ["classify.precision=0.8", f"classify.networks={{label: {network}, warm: {step}}}"]
     assert main(command("train", *told, *chain, *by_network)) == 0
     rows = pd.read_parquet(max(output.glob("predictions/*"))).set_index("path")
     own = pd.read_parquet(output / "predictions" / network).set_index("path").loc[rows.index]
@@ -188,7 +191,7 @@ def test_beside_a_classifier_on_features_and_first_in_a_chain(pictures: Path, tm
     assert (rows["chain_predicted"] == "beryl").equals(rows["predicted"] == "cold")
     assert rows["chain_level"].isin(["fine", "coarse", "not sure"]).all()
     assert not verify(DiskStore(), str(output)).findings
-    assert main(command("train", *told, *chain, "classify.first=none")) == 2
+    assert main(command("train", *told, *chain, "classify.networks={label: none}")) == 2
 
 
 def test_it_is_a_backbone(taught: Path, pictures: Path, tmp_path: Path) -> None:

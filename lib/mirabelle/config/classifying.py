@@ -50,10 +50,10 @@ class Classify(Section):
         description="Pictures to learn from that a coarse label needs for a classifier of its own; one with fewer is"
         " the whole answer.",
     )
-    first: str | None = Field(
-        None,
-        description="The id of a network of this output, taught the coarse label on the same split, that answers first"
-        " in the chain.",
+    networks: dict[str, str] = Field(
+        default_factory=dict,
+        description="Networks of this output that take the place of classifiers in the chain, by their ids:"
+        " `{constructor: ID}` answers first; `{Boeing: ID}`, taught by `finetune.step: Boeing`, is this label's step.",
     )
     precision: float | None = Field(
         None,
@@ -67,8 +67,8 @@ class Classify(Section):
     def _two_in_a_chain(self) -> Classify:
         if self.chain and len(set(self.chain)) != 2:
             raise ValueError("classify.chain wants two label columns, a coarse one and a fine one")
-        for name in ("first", "precision"):
-            if getattr(self, name) is not None and not self.chain:
+        for name in ("networks", "precision"):
+            if getattr(self, name) and not self.chain:
                 raise ValueError(f"classify.{name} is of a chain; set classify.chain, too")
         return self
 

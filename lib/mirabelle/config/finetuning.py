@@ -45,6 +45,11 @@ class Finetune(Section):
     )
     input_px: int | None = Field(None, ge=1, le=4096, description="Side of the square it sees. Default: its own.")
     label: str = Field("label", description="The label column to learn.")
+    step: str | None = Field(
+        None,
+        description="A value of the first column of `classify.chain`: learn the second column's labels by the pictures"
+        " of this one, as a step of the chain, in place of `finetune.label`.",
+    )
     pooling: Literal["flatten", "avg", "max"] = Field(
         "flatten", description="How the last layer's height and width are folded away."
     )

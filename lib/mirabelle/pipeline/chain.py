@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,9 +27,9 @@ from mirabelle.evaluation import (
     judge_chain,
     pair,
 )
+from mirabelle.pipeline.chain_report import tell
 from mirabelle.pipeline.job import MAX_FACTS_BYTES, Job
 from mirabelle.pipeline.taught import ASIDE
-from mirabelle.report import Chained
 from mirabelle.spark.cluster import slots
 from mirabelle.storage import join, spark_uri
 
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from mirabelle.spark.classify import Fitted
-
-WRONG_SHOWN = 20
 
 
 def with_fine_label(config: Config, rows: DataFrame) -> DataFrame:
@@ -79,6 +76,13 @@ class Learner:
         training = self.vectors.where(rows).withColumn(schema.LABEL, target)
         return fit_classifier(training, settings, labels, self.width, slots(self.job.session))
 
+    def rows(self, which: Column) -> pd.DataFrame:
+        """The rows for which a condition holds, by path, without their vectors."""
+        from mirabelle.spark.classify import VECTOR
+
+        found: pd.DataFrame = self.vectors.where(which).drop(VECTOR, SIDE, FOLD).toPandas()
+        return found.sort_values(schema.PATH, ignore_index=True)
+
     def ask(self, fitted: Fitted, labels: Sequence[str], rows: Column) -> tuple[Said, pd.DataFrame]:
         """What it says of the rows for which a condition holds, by path, and the rows."""
         from mirabelle.spark.classify import predict
@@ -103,8 +107,9 @@ def train_chain(job: Job, vectors: DataFrame, sides: Sides, width: int) -> dict[
         width: of the vectors.
 
     Raises:
+        ConfigError: ``classify.networks`` names a step that is none.
         TrainingError: nothing to learn in the second step.
-        OutputError: ``classify.first`` is no network that was taught on this split.
+        OutputError: ``classify.networks`` names one that was not taught on this split.
     """
     from pyspark.sql import functions as F
 
@@ -114,19 +119,23 @@ def train_chain(job: Job, vectors: DataFrame, sides: Sides, width: int) -> dict[
     label, fine = F.col(schema.LABEL), F.col(schema.CHAIN_LABEL)
     about = learner.vectors.where(train).select(schema.LABEL, schema.CHAIN_LABEL).toPandas()
     classes = _fine_labels(job, about)
-    if settings.first is None:
+    for name in set(settings.networks) - {settings.chain[0], *classes}:
+        raise ConfigError(f"classify.networks: {name!r} is neither {settings.chain[0]!r} nor one of {list(classes)}")
+    if network := settings.networks.get(settings.chain[0]):
+        rows = _by_network(learner, network, sides.labels, learner.rows(test))
+        said = said_of(rows, sides.labels)
+        facts: dict[str, Any] = {"first": network}
+    else:
         first = learner.fit(train, label, sides.labels, settings)
         first.model.write().overwrite().save(spark_uri(join(folder, "model")))
         said, rows = learner.ask(first, sides.labels, test)
-        facts: dict[str, Any] = {"chosen": first.chosen, "scores": first.scores}
-    else:
-        rows = _answers_of(job, join("predictions", settings.first), sides, learner, test)
-        said, facts = said_of(rows, sides.labels), {"first": settings.first}
+        facts = {"chosen": first.chosen, "scores": first.scores}
     steps, fitted = _second(learner, classes, train, test, rows, settings)
     told = []
     for number, (name, labels) in enumerate(classes.items()):
         known = int((about.loc[about[schema.LABEL] == name, schema.CHAIN_LABEL]).notna().sum())
         entry: dict[str, Any] = {"of": name, "labels": list(labels), "model": None, "train_rows": known}
+        entry |= {"network": settings.networks.get(name)}
         if step := fitted.get(name):
             entry |= {"model": f"steps/{number}/model", "chosen": step.chosen, "scores": step.scores}
             step.model.write().overwrite().save(spark_uri(join(folder, entry["model"])))
@@ -144,34 +153,9 @@ def train_chain(job: Job, vectors: DataFrame, sides: Sides, width: int) -> dict[
     job.write_table(join(job.folder("predictions"), "part-00000.parquet"), _as_table(rows))
     groups = group_rows(rows, settings.group_by, []) if settings.group_by else rows[schema.PATH].tolist()
     metrics = judge_chain(rows, groups, settings.seed)
-    _tell(job, metrics, thresholds)
+    tell(job, metrics, thresholds)
     chained = {"columns": list(settings.chain), "steps": told, "min_rows": settings.min_rows, "metrics": metrics}
     return facts | {"chain": {**chained, "precision": settings.precision, "thresholds": asdict(thresholds)}}
-
-
-def chained(job: Job, classifier: dict[str, Any]) -> Chained:
-    """What the page says of a chain, by its facts and its predictions."""
-    told = classifier["chain"]
-    metrics, (coarse, fine) = told["metrics"], told["columns"]
-    names = {
-        "first": coarse,
-        "second": f"{fine}, given {coarse}",
-        "end_to_end": "both",
-        "flat": f"one classifier of {fine}",
-    }
-    figures = [{"name": name, **metrics[key]} for key, name in names.items()]
-    figures += [{**step, "name": f"{fine} of {step['of']}"} for step in metrics["steps"]]
-    columns = [schema.LABEL, schema.PREDICTED, schema.CHAIN_LABEL, schema.CHAIN_PREDICTED]
-    rows = job.read_parquet(job.folder("predictions", classifier["id"]), columns).to_pandas()
-    rows = rows[rows[schema.CHAIN_LABEL].notna()].fillna({schema.CHAIN_PREDICTED: "?"})
-    meant, said = (
-        [pair(*both) for both in zip(rows[one], rows[other], strict=True)]
-        for one, other in ((schema.LABEL, schema.CHAIN_LABEL), (schema.PREDICTED, schema.CHAIN_PREDICTED))
-    )
-    wrong = Counter(both for both in zip(meant, said, strict=True) if both[0] != both[1])
-    worst = sorted(wrong.items(), key=lambda one: (-one[1], one[0]))[:WRONG_SHOWN]
-    shown = [(true, predicted, count) for (true, predicted), count in worst]
-    return Chained(coarse, fine, figures, metrics["answers"], told["precision"], shown)
 
 
 def _fine_labels(job: Job, about: pd.DataFrame) -> dict[str, tuple[str, ...]]:
@@ -204,7 +188,7 @@ def _second(
     rows: pd.DataFrame,
     settings: Classify,
 ) -> tuple[dict[str, Said], dict[str, Fitted]]:
-    """By coarse label what the second step says of some rows, and its classifier where there is more to say than one."""
+    """By coarse label what the second step says of some rows, and its classifier where it needs one."""
     from pyspark.sql import functions as F
 
     label, fine = F.col(schema.LABEL), F.col(schema.CHAIN_LABEL)
@@ -212,6 +196,10 @@ def _second(
     for name, labels in classes.items():
         if len(labels) == 1:
             said[name] = Said(labels, np.full(len(rows), labels[0], object), np.ones((len(rows), 1)))
+            continue
+        if network := settings.networks.get(name):
+            kept = rows.drop(columns=[schema.PREDICTED, schema.PROBABILITIES])
+            said[name] = said_of(_by_network(learner, network, labels, kept), labels)
             continue
         fitted[name] = learner.fit(learnt & (label == name) & fine.isNotNull(), fine, labels, settings)
         everything, frame = learner.ask(fitted[name], labels, asked)
@@ -230,38 +218,62 @@ def _aside(job: Job, learner: Learner, sides: Sides, classes: dict[str, tuple[st
     for fold in range(settings.folds):
         own = (F.col(SIDE) == "train") & (F.col(FOLD) == fold)
         others = (F.col(SIDE) == "train") & (F.col(FOLD) != fold)
-        if settings.first is None:
-            first = learner.fit(others, label, sides.labels, settings)
-            said, rows = learner.ask(first, sides.labels, own)
+        rows = learner.rows(own)
+        # A network is asked of the pictures alone that it did not learn from.
+        for one in settings.networks.values():
+            rows = rows[rows[schema.PATH].isin(_answers_of(job, one)[1][schema.PATH])]
+        rows = rows.reset_index(drop=True)
+        if not len(rows):
+            continue
+        if network := settings.networks.get(settings.chain[0]):
+            rows = _by_network(learner, network, sides.labels, rows)
         else:
-            rows = _answers_of(job, join("finetuned", settings.first, ASIDE), sides, learner, own)
-            said = said_of(rows, sides.labels)
+            _, asked = learner.ask(learner.fit(others, label, sides.labels, settings), sides.labels, own)
+            rows = asked[asked[schema.PATH].isin(rows[schema.PATH])].reset_index(drop=True)
+        said = said_of(rows, sides.labels)
         steps, _ = _second(learner, classes, others, own, rows, settings)
         found.append(rows.join(chain(said, steps)))
+    if not found:
+        raise OutputError(
+            "classify.precision: the networks of the chain have set no pictures aside to choose thresholds by; teach"
+            " them with finetune.validation_share above 0"
+        )
     return pd.concat(found, ignore_index=True)
 
 
-def _answers_of(job: Job, path: str, sides: Sides, learner: Learner, wanted: Column) -> pd.DataFrame:
-    """Rows with what a network that was taught says of them: all of those judged on, and those that it did not learn.
+def _answers_of(job: Job, network: str) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The facts of a network that was taught, and what it says of all pictures that it did not learn from.
 
     Raises:
-        OutputError: there is no such network, or it was taught on another split.
+        OutputError: there is no such network.
     """
-    first = job.config.classify.first
-    where = join(job.output, "finetuned", str(first), "finetuned.json")
+    where = join(job.output, "finetuned", network, "finetuned.json")
     try:
         facts = json.loads(job.store.read(where, MAX_FACTS_BYTES))
     except (FetchError, ValueError) as error:
-        raise OutputError(f"classify.first: {where} cannot be read ({error}); see {job.output}/finetuned") from error
-    if list(facts["labels"]) != list(sides.labels):
-        raise OutputError(f"classify.first: {first} knows {facts['labels']}, and the chain begins with {sides.labels}")
-    said = job.read_parquet(join(job.output, path)).select([schema.PATH, schema.PREDICTED, schema.PROBABILITIES])
-    rows = learner.vectors.where(wanted).drop("classifier_input", SIDE, FOLD).toPandas()
-    found = rows.merge(said.to_pandas(), on=schema.PATH).sort_values(schema.PATH, ignore_index=True)
-    if not path.endswith(f"/{ASIDE}") and len(found) < len(rows):
         raise OutputError(
-            f"classify.first: {first} was judged on {len(found):,} of the {len(rows):,} pictures that the chain is"
-            " judged on; teach it with the same classify part"
+            f"classify.networks: {where} cannot be read ({error}); see {job.output}/finetuned for those there are"
+        ) from error
+    parts = [join("predictions", network), join("finetuned", network, ASIDE)]
+    folders = [path for part in parts if job.store.exists(path := join(job.output, part))]
+    columns = [schema.PATH, schema.PREDICTED, schema.PROBABILITIES]
+    return facts, pd.concat([job.read_parquet(folder, columns).to_pandas() for folder in folders])
+
+
+def _by_network(learner: Learner, network: str, labels: Sequence[str], rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with what a network says of them.
+
+    Raises:
+        OutputError: it knows other labels, or has learnt from some of them.
+    """
+    facts, said = _answers_of(learner.job, network)
+    if list(facts["labels"]) != list(labels):
+        raise OutputError(f"classify.networks: {network} knows {facts['labels']}, and its step {list(labels)}")
+    found = rows.merge(said, on=schema.PATH).sort_values(schema.PATH, ignore_index=True)
+    if len(found) < len(rows):
+        raise OutputError(
+            f"classify.networks: {network} was asked of {len(found):,} of {len(rows):,} pictures that are judged on;"
+            " teach it with the same classify part, a step of the chain by finetune.step"
         )
     return found
 
@@ -272,26 +284,3 @@ def _as_table(rows: pd.DataFrame) -> pa.Table:
     table = pa.Table.from_pandas(kept.drop(columns=schema.PROBABILITIES), preserve_index=False)
     lists = [np.asarray(row, np.float32) for row in rows[schema.PROBABILITIES]]
     return table.append_column(schema.PROBABILITIES, pa.array(lists, pa.list_(pa.float32())))
-
-
-def _tell(job: Job, metrics: dict[str, Any], thresholds: Thresholds) -> None:
-    coarse, fine = job.config.classify.chain
-    figures = {name: metrics[key]["accuracy"] for name, key in _STEPS.items()}
-    text = ", ".join(f"{name} {'-' if figure is None else f'{figure:.4f}'}" for name, figure in figures.items())
-    job.console.say(f"{coarse}, then {fine}: {text}")
-    job.summary.append(("chain", f"{coarse}, then {fine}: {text}"))
-    if job.config.classify.precision is None:
-        return
-    names = dict(zip(("fine", "coarse"), (fine, coarse), strict=True))
-    for given in metrics["answers"]:
-        right = "" if given["accuracy"] is None else f", {given['accuracy']:.1%} of them right"
-        job.console.say(f"  {names.get(given['level'], given['level'])}: {given['share']:.1%} of the answers{right}")
-    for level, least in asdict(thresholds).items():
-        if least is None:
-            job.console.warn(
-                f"no answer of {names[level]} is right as often as classify.precision asks, on pictures to learn from;"
-                " none is given"
-            )
-
-
-_STEPS = {"first": "first", "second, given the first": "second", "end to end": "end_to_end", "flat": "flat"}

@@ -91,7 +91,7 @@ def dry_run(config: Config, console: Console) -> None:
         images = read_listing(config, scratch)
         rows = labelled_rows(config, images)
     warn_of_rows(images, config, console)
-    sides = choose(config, rows)
+    sides, _ = choose(config, rows)
     learnt = sides.frame[SIDE] == "train"
     aside = learnt & (sides.frame[FOLD] == 0)
     console.say(sides.description)
@@ -120,7 +120,7 @@ def _carry_out(job: Job) -> None:
     rows = labelled_rows(job.config, list_source(job))
     cache = cache_folder(job.config)
     # Before any picture is read, what can be wrong shows.
-    foretold = len(choose(job.config, rows).labels)
+    foretold = len(choose(job.config, rows)[0].labels)
     with job.runlog.time("model"):
         taught = build(settings, foretold, cache)
     total, learning = taught.parameters
@@ -163,12 +163,11 @@ def _carry_out(job: Job) -> None:
     with job.runlog.time("judge"):
         said = lesson.probabilities(model, labelled.test)
         metrics = judge(job, labelled, said)
-        if len(labelled.validation):
-            aside = lesson.probabilities(model, labelled.validation)
-            job.write_table(
-                join(job.folder("finetuned"), ASIDE, "part-00000.parquet"),
-                predictions(labelled, labelled.validation, aside),
-            )
+        # For a chain that it may be a step of.
+        asked = np.concatenate([labelled.validation, labelled.others])
+        if len(asked):
+            path = join(job.folder("finetuned"), ASIDE, "part-00000.parquet")
+            job.write_table(path, predictions(labelled, asked, lesson.probabilities(model, asked)))
         seconds = _seconds_a_picture(taught.model, of_pixels, labelled.test)
     _tell(job, facts["estimator"], metrics, history, best)
     facts |= {"metrics": metrics.to_json(), "epochs": len(history), "best_epoch": best}

@@ -39,6 +39,7 @@ class Labelled:
         rejects: rows of those that cannot be.
         numbers: int64, each row's label; -1: none of them.
         train, validation, test: positions.
+        others: of a step of a chain, positions of pictures of other steps that nothing was learnt from.
     """
 
     frame: pd.DataFrame
@@ -50,32 +51,71 @@ class Labelled:
     train: Ints
     validation: Ints
     test: Ints
+    others: Ints
 
 
 def labelled_rows(config: Config, images: Listing) -> pd.DataFrame:
-    """The rows of the listing that have the label that is to be learnt, by path.
+    """The rows of the listing that have the label that is to be learnt, by path; of a step, the chain's coarse label.
 
     Raises:
         ConfigError: it is none of the label columns.
     """
-    wanted = config.finetune.label
-    if wanted not in (schema.LABEL, *images.extra_labels):
-        raise ConfigError(
-            f"finetune.label {wanted!r} is none of the label columns {[schema.LABEL, *images.extra_labels]}; see"
-            " images.layout and labels.table"
-        )
     rows: pd.DataFrame = images.table.to_pandas()
+    known = [schema.LABEL, *images.extra_labels]
+    if config.finetune.step is None:
+        key, wanted = "finetune.label", config.labels.column(config.finetune.label)
+    elif not config.classify.chain:
+        raise ConfigError("finetune.step is a step of a chain; set classify.chain, too")
+    else:
+        key, (wanted, fine) = "classify.chain", map(config.labels.column, config.classify.chain)
+        rows[schema.CHAIN_LABEL] = _column(rows, key, fine, known)
+    rows[schema.LABEL] = _column(rows, key, wanted, known)
     if wanted != schema.LABEL:
-        rows = rows.rename(columns={schema.LABEL: "_other", wanted: schema.LABEL}).drop(columns="_other")
-    known: pd.DataFrame = rows[rows[schema.LABEL].notna()]
-    return known.sort_values(schema.PATH, ignore_index=True)
+        rows = rows.drop(columns=wanted)
+    found: pd.DataFrame = rows[rows[schema.LABEL].notna()]
+    return found.sort_values(schema.PATH, ignore_index=True)
 
 
-def choose(config: Config, rows: pd.DataFrame) -> Sides:
-    """Which of some rows are learnt from, with folds, the first of which is set aside; as ``train`` would have it."""
-    share = config.finetune.validation_share
+def _column(rows: pd.DataFrame, key: str, name: str, known: list[str]) -> pd.Series:
+    if name not in known:
+        raise ConfigError(f"{key}: {name!r} is none of the label columns {known}; see images.layout and labels.table")
+    return rows[name]
+
+
+def choose(config: Config, rows: pd.DataFrame) -> tuple[Sides, set[str]]:
+    """Which of some rows are learnt from, with folds, the first of which is set aside; as ``train`` would have it.
+
+    A step of a chain is parted as the whole chain is, and then has the rows of its own label alone. Gives, too, the
+    paths of other steps' rows that are judged on or set aside.
+
+    Raises:
+        ConfigError: no such step.
+        TrainingError: fewer than two labels to learn.
+    """
+    share, step = config.finetune.validation_share, config.finetune.step
     folds = max(2, round(1 / share)) if share else 0
-    return choose_sides(rows, replace(config.classify.split_by(), folds=folds))
+    sides = choose_sides(rows, replace(config.classify.split_by(), folds=folds))
+    if step is None:
+        return sides, set()
+    if step not in sides.labels:
+        raise ConfigError(f"finetune.step {step!r} is none of {list(sides.labels)}, which the chain begins with")
+    parted = rows.merge(sides.frame, on=schema.PATH, validate="one_to_one")
+    own = parted[(parted[schema.LABEL] == step) & parted[schema.CHAIN_LABEL].notna()]
+    by_side = {side: set(own.loc[own[SIDE] == side, schema.CHAIN_LABEL]) for side in ("train", "test")}
+    if len(by_side["train"]) < 2 or not by_side["test"]:
+        raise TrainingError(
+            f"finetune.step {step!r} has {len(by_side['train'])} labels to learn and {len(by_side['test'])} to be"
+            " judged on; it needs two of the first and one of the second"
+        )
+    held = (parted[SIDE] == "test") | (parted[FOLD] == 0)
+    chosen = Sides(
+        own[[schema.PATH, SIDE, FOLD]],
+        f"{sides.description} Of {step} alone.",
+        tuple(sorted(by_side["train"])),
+        tuple(sorted(by_side["test"] - by_side["train"])),
+        sides.warnings,
+    )
+    return chosen, set(parted.loc[held, schema.PATH]) - set(own[schema.PATH])
 
 
 def read_labelled(job: Job, rows: pd.DataFrame, size_px: int, options: DecodeOptions) -> Labelled:
@@ -102,7 +142,9 @@ def read_labelled(job: Job, rows: pd.DataFrame, size_px: int, options: DecodeOpt
         pictures = read_pictures(sources, size_px, options, job.s3, job.scratch, more)
     rejects = _rejects(job, rows, pictures)
     whole = ~rows.index.isin(list(pictures.errors))
-    sides = choose(job.config, rows[whole])
+    sides, others = choose(job.config, rows[whole])
+    if job.config.finetune.step is not None:
+        rows = rows.drop(columns=schema.LABEL).rename(columns={schema.CHAIN_LABEL: schema.LABEL})
     for warning in sides.warnings:
         job.console.warn(warning)
     job.runlog.update(warnings=[*job.runlog.manifest.get("warnings", []), *sides.warnings])
@@ -113,14 +155,17 @@ def read_labelled(job: Job, rows: pd.DataFrame, size_px: int, options: DecodeOpt
     frame = rows.merge(sides.frame, on=schema.PATH, how="left", validate="one_to_one")
     train, test = ((frame[SIDE] == side).to_numpy() for side in ("train", "test"))
     aside = train & (frame[FOLD] == 0).to_numpy()
-    parts: list[Ints] = [np.flatnonzero(part).astype(np.int64) for part in (train & ~aside, aside, test)]
-    missing = sorted(set(sides.labels) - set(frame.loc[parts[0], schema.LABEL]))
+    held = frame[schema.PATH].isin(others).to_numpy()
+    learnt, validation, judged, elsewhere = (
+        np.flatnonzero(part).astype(np.int64) for part in (train & ~aside, aside, test, held)
+    )
+    missing = sorted(set(sides.labels) - set(frame.loc[learnt, schema.LABEL]))
     if missing:
         raise TrainingError(
             f"all pictures of {missing[0]!r} to learn from would be set aside; look at finetune.validation_share and at"
             " classify.group_by"
         )
-    return Labelled(frame, sides, labels, pictures, rejects, numbers, *parts)
+    return Labelled(frame, sides, labels, pictures, rejects, numbers, learnt, validation, judged, elsewhere)
 
 
 def _known(size: Any) -> int | None:

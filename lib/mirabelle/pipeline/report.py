@@ -18,7 +18,7 @@ from mirabelle.decode import thumbnail
 from mirabelle.errors import FetchError, ImageError, OutputError, RejectCode
 from mirabelle.evaluation import Metrics, confused_pairs
 from mirabelle.network.preparing import decode_options
-from mirabelle.pipeline.chain import chained
+from mirabelle.pipeline.chain_report import chained
 from mirabelle.pipeline.compare import compared
 from mirabelle.pipeline.extract import RANDOM_WEIGHTS
 from mirabelle.pipeline.flattery import flattered_by_features

@@ -24,7 +24,7 @@ from mirabelle.pipeline.job import Job
 from mirabelle.pipeline.labelled import Labelled
 from mirabelle.storage import join
 
-# What a network says of the pictures set aside, beside the network.
+# What a network says of pictures that it did not learn from and is not judged on, beside the network.
 ASIDE = "aside"
 
 
@@ -45,7 +45,7 @@ def facts_of(job: Job, taught: Taught, labelled: Labelled) -> dict[str, Any]:
         "settings": settings.model_dump(mode="json"),
         "parameters": total,
         "trainable_parameters": trainable,
-        "label": settings.label,
+        "label": settings.label if settings.step is None else job.config.classify.chain[1],
         "labels": list(labelled.sides.labels),
         "split": labelled.sides.description,
         "split_by": asdict(job.config.classify.split_by()),
