@@ -327,7 +327,8 @@ def test_ctrl_c_keeps_the_best_so_far(pictures: Path, tmp_path: Path) -> None:
 def typed() -> list[str]:
     """What the documents tell people to type, each command once."""
     found = [*commands("README.md"), *commands("docs/planes.md")]
-    return list(dict.fromkeys(one for one in found if one.startswith(("mirabelle finetune", "mirabelle compare"))))
+    ours = ("mirabelle finetune", "mirabelle compare", "mirabelle train --config conf/planes.yaml")
+    return list(dict.fromkeys(one for one in found if one.startswith(ours)))
 
 
 @pytest.mark.long
@@ -338,14 +339,30 @@ def test_what_the_documents_tell_people_to_type(
     monkeypatch.chdir(REPOSITORY)
     table = tmp_path / "photos.parquet"
     paths = [path for path in sorted(pictures.rglob("*.png")) if path.name != "bad.png"]
-    facts = {"path": [*map(str, paths)], "constructor": [path.parents[1].name for path in paths]}
+    tints = [path.parents[1].name for path in paths]
+    makers = ["Airbus" if tint == "amber" else "Boeing" for tint in tints]
+    facts = {"path": [*map(str, paths)], "constructor": makers, "model_type": tints}
     pd.DataFrame({**facts, "registration": [str(path.parent) for path in paths]}).to_parquet(table)
-    own = [f"images.manifest={table}", f"output={tmp_path / 'out'}", "finetune.weights=random:0"]
+    output = tmp_path / "out"
+    own = [f"images.manifest={table}", f"output={output}", "finetune.weights=random:0", f"cache={tmp_path / 'cache'}"]
     own += ["finetune.input_px=32", "finetune.epochs=1", "finetune.hidden=[8]"]
+    own += ["backbone.name=small", "backbone.weights=random:0", "backbone.input_px=32"]
+    given = [word for setting in own for word in ("--set", setting)]
     told = typed()
-    assert len(told) == 4
-    for one in sorted(told, key=lambda line: "compare" in line):
-        _, *words = shlex.split(one)
-        assert main([*words, *(word for setting in own for word in ("--set", setting))]) == 0, one
-    found = json.loads(only(tmp_path / "out", "comparison/*/comparison.json").read_text())
+    assert len(told) == 7
+    order = ["finetune", "compare", "train"]
+    ids: dict[str, str] = {}
+    for one in sorted(told, key=lambda line: order.index(line.split()[1])):
+        if "mirabelle train" in one and not list(output.glob("features")):
+            assert main(["run", "--config", "conf/planes.yaml", *given]) == 0
+        line = re.sub(r"(\w+): ID", lambda name: f"{name[1]}: {ids[name[1]]}", one)
+        _, *words = shlex.split(line)
+        assert main([*words, *given]) == 0, one
+        if words[0] == "finetune":
+            ids["Boeing" if "finetune.step" in one else "constructor"] = max(output.glob("finetuned/2*")).name
+    found = json.loads(only(output, "comparison/*/comparison.json").read_text())
     assert len(found["classifiers"]) == 3
+    by_networks = json.loads(max(output.glob("classifier/*/classifier.json")).read_text())
+    assert by_networks["first"] == ids["constructor"]
+    assert [step["network"] for step in by_networks["chain"]["steps"]] == [None, ids["Boeing"]]
+    assert not verify(DiskStore(), str(output)).findings

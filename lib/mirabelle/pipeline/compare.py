@@ -199,7 +199,9 @@ def _candidates(job: Job) -> tuple[list[Candidate], list[str]]:
     for kind, facts in sorted(found, key=lambda one: str(one[1]["id"]), reverse=True):
         name = f"{facts['estimator']} on {facts['features']}"
         way = json.dumps([facts.get(key) for key in ("fingerprint", "settings", "params", "split", "labels")] + [name])
-        if facts.get("interrupted") or not job.store.exists(join(job.output, "predictions", facts["id"])):
+        if facts.get("settings", {}).get("step"):
+            left_out.append(f"{name} ({facts['id'][:15]}) is a step of a chain, and is not compared")
+        elif facts.get("interrupted") or not job.store.exists(join(job.output, "predictions", facts["id"])):
             left_out.append(f"{name} ({facts['id']}) was interrupted, and is not compared")
         elif way not in ways:
             ways.add(way)

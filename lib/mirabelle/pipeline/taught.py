@@ -62,7 +62,9 @@ def _name(taught: Taught, settings: Finetune) -> str:
     first = settings.unfreeze_from
     learns = {"none": " frozen", "all": " whole"}.get(first, f" from {first}")
     learns = "" if start_of(settings).startswith("random:") else learns
-    return f"{taught.row.name}{learns}{', augmented' if settings.augment.enabled else ''}"
+    more = [", augmented"] if settings.augment.enabled else []
+    more += [f", of {settings.step}"] if settings.step is not None else []
+    return "".join([taught.row.name, learns, *more])
 
 
 def recipe_of(facts: dict[str, Any], labelled: Labelled) -> str:
