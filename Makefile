@@ -64,7 +64,7 @@ test-quick: $(READY) lint types contract  ## Before a commit: lint, types, impor
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not full and not long and not slow' tests/unit
 
 test-long: $(READY) $(WHEEL) java  ## The tests marked long: clusters, kills, the demo, the benchmark's short form
-	$(BIN)/python -m pytest $(PARALLEL) -m 'long and not full'
+	$(BIN)/python -m pytest $(PARALLEL) -m 'long and not full' --durations=30 --durations-min=20
 
 check: lint types contract coverage  ## All that must pass every day; .ci/run adds test-long, test-schedule and test-sparks
 

@@ -20,8 +20,6 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="processes are found in /proc"),
 ]
 
-KILLS = 10
-IMAGES = 2000
 BROKEN = 3
 CHUNK_IMAGES = 100
 
@@ -154,23 +152,24 @@ def kill_driver(yarn: Yarn, run: Program) -> None:
         process.kill()
 
 
-def test_after_ten_kills_no_picture_is_lost_or_there_twice(
-    yarn: Yarn, wheel: Path, cache: Path, tmp_path: Path
+@pytest.mark.parametrize(("kills", "images"), [(4, 1000), pytest.param(10, 2000, marks=pytest.mark.full)])
+def test_after_kills_no_picture_is_lost_or_there_twice(
+    kills: int, images: int, yarn: Yarn, wheel: Path, cache: Path, tmp_path: Path
 ) -> None:
     """Last of this file, as one of the two nodes does not come back."""
-    pictures = many(tmp_path / "pictures", IMAGES)
+    pictures = many(tmp_path / "pictures", images)
     settings = settings_for(pictures, tmp_path / "output", cache, f"extract.chunk_images={CHUNK_IMAGES}")
     settings.append("extract.task_images=50")
     output = tmp_path / "output"
-    chance = random.Random(KILLS)
-    victims = ["driver"] * 4 + ["executor"] * 5 + ["node"]
+    chance = random.Random(kills)
+    victims = ["driver"] * (2 * kills // 5) + ["executor"] * (kills // 2) + ["node"]
     chance.shuffle(victims)
     conf = {"spark.yarn.maxAppAttempts": "9", "spark.yarn.max.executor.failures": "99"}
     run = yarn.submit("cluster", wheel, settings, conf)
     story = []
-    chunks = -(-(IMAGES + BROKEN) // CHUNK_IMAGES)
+    chunks = -(-(images + BROKEN) // CHUNK_IMAGES)
     for number, victim in enumerate(victims):
-        wait_until(lambda at=number: len(markers(output)) > at * (chunks - 2) / KILLS, 240, "a kill", pause_s=0.02)
+        wait_until(lambda at=number: len(markers(output)) > at * (chunks - 2) / kills, 240, "a kill", pause_s=0.02)
         assert run.exit_code() is None, run.text() + yarn.driver_text(run)
         time.sleep(chance.uniform(0, 0.5))
         story.append(f"{victim} at {len(markers(output))} chunks")
@@ -183,9 +182,9 @@ def test_after_ten_kills_no_picture_is_lost_or_there_twice(
             chance.choice(executors).kill()
     assert ended(run, 600) == 0, "\n".join([*story, run.text(), yarn.driver_text(run)])
     found = features(output)
-    assert len(found) == IMAGES, story
+    assert len(found) == images, story
     assert len(table(output, "rejects")) == BROKEN
-    assert sum(facts["embedded"] for facts in markers(output).values()) == IMAGES
+    assert sum(facts["embedded"] for facts in markers(output).values()) == images
     alone = [s.replace(f"output={output}", f"output={tmp_path / 'alone'}") for s in settings]
     finish(yarn.start("local", local_command(wheel, alone)))
     assert found == features(tmp_path / "alone")
