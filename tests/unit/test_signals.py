@@ -90,6 +90,7 @@ def test_one_signal_ends_it_clean_and_with_the_shells_code(number: signal.Signal
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_further_signals_cut_nothing_short(second: signal.Signals, tmp_path: Path) -> None:
     command = Command(tmp_path)
@@ -103,6 +104,7 @@ def test_further_signals_cut_nothing_short(second: signal.Signals, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_signal_that_python_lost_in_a_destructor_is_heeded_all_the_same(tmp_path: Path) -> None:
     command = Command(tmp_path, "lose")
     command.wait_for("in the destructor")
@@ -111,6 +113,7 @@ def test_a_signal_that_python_lost_in_a_destructor_is_heeded_all_the_same(tmp_pa
     assert (code, out) == (143, "working\ncleaning\nclean\n")
 
 
+@pytest.mark.slow
 def test_hanging_up_is_ignored_under_nohup(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -31,6 +31,7 @@ def open_folder() -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o755), (0o027, 0o750), (0o077, 0o700)])
 def test_a_converted_network_is_as_open_as_the_umask_lets_it_be(umask: int, mode: int, tmp_path: Path) -> None:
     before = os.umask(umask)
@@ -43,6 +44,7 @@ def test_a_converted_network_is_as_open_as_the_umask_lets_it_be(umask: int, mode
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {mode & 0o666}
 
 
+@pytest.mark.slow
 def test_another_user_and_a_read_only_mount_take_the_network_from_the_cache(open_folder: Path) -> None:
     config = configured(f"cache={open_folder / 'cache'}")
     before = os.umask(0o022)
@@ -59,6 +61,7 @@ def test_another_user_and_a_read_only_mount_take_the_network_from_the_cache(open
     assert where_mounted_read_only(open_folder, code) == "True"
 
 
+@pytest.mark.slow
 def test_a_cache_that_another_user_may_not_read_is_one_sentence(open_folder: Path) -> None:
     config = configured(f"cache={open_folder / 'cache'}")
     preparing.prepare_network(config, "float32")

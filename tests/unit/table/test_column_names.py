@@ -110,6 +110,7 @@ def counts(difference: Difference) -> tuple[int, int, int, int]:
     return difference.new, difference.changed, difference.unchanged, difference.gone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", PARTS, ids=lambda names: f"{names[0]} to {names[-1]}")
 def test_any_name_goes_through_runs_views_and_compactions(tmp_path: Path, network: Network, names: list[str]) -> None:
     table = FeatureTable(STORE, str(tmp_path / "output"), network.embedding)

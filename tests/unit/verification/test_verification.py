@@ -1,5 +1,6 @@
 """What `mirabelle verify` finds: nothing in a sound output, and each kind of damage by its name."""
 
+import itertools
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import break_some, draw
+from conftest import break_some, draw, draw_kinds
 from histories import STORE, History
 from mirabelle.cli import main
 from mirabelle.errors import OutputError
@@ -23,16 +24,30 @@ from mirabelle.table.lease import hold
 from mirabelle.verification import Verification, verify
 
 
-@pytest.fixture
-def history(pictures: Path, tmp_path: Path, network: Network) -> History:
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, network: Network) -> Path:
     """Two runs to their end: 54 pictures, 3 of them rejects; then one changed, one gone, one new."""
+    place = tmp_path_factory.mktemp("place")
+    pictures = draw_kinds(place / "now" / "pictures")
     break_some(pictures)
-    made = History(pictures, tmp_path / "output", network)
+    made = History(pictures, place / "now" / "output", network)
     made.extract()
     draw(pictures / "Test/amber/12.png", 99, size=(30, 20))
     (pictures / "Test/amber/14.png").unlink()
     draw(pictures / "Test/amber/new.png", 100)
     made.extract()
+    (place / "now").rename(place / "kept")
+    return place
+
+
+@pytest.fixture
+def history(place: Path, network: Network) -> History:
+    """The same for each test, in the same place, as an output tells where it is."""
+    shutil.rmtree(place / "now", ignore_errors=True)
+    shutil.copytree(place / "kept", place / "now")
+    made = History(place / "now" / "pictures", place / "now" / "output", network)
+    # The runs that it has made.
+    made.runs = itertools.islice(made.runs, 2, None)
     return made
 
 
