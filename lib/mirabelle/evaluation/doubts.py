@@ -27,6 +27,8 @@ ROWS_AT_ONCE = 256
 LEAST_ROWS = 20
 BUT_FOR = 0.01
 MOST_VALUES = 100
+# A row of zeros has no direction; any other has, however small its numbers.
+TINY = float(np.finfo(np.float32).tiny)
 # The classifier is told of what concerns at least this share of the pictures it was judged on.
 LEAST_SHARE = 0.01
 
@@ -118,7 +120,7 @@ def near_duplicates(
 
 
 def _unit(rows: Floats) -> Floats:
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), TINY), np.float32)
 
 
 def _values(frame: pd.DataFrame, name: str) -> pd.Series[str]:

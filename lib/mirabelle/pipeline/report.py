@@ -173,7 +173,7 @@ def _neighbours(job: Job, reduced: pa.Table | None) -> list[Neighbours]:
     if reduced is None or len(reduced) < 2 or not job.config.report.queries:
         return []
     matrix = as_matrix(reduced[schema.REDUCED])
-    unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
+    unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     # Of different labels, so that the rows of pictures are not all of one kind.
     labels = reduced[schema.LABEL].to_pylist()
     first = sample_evenly(labels, len(set(labels)), job.config.classify.seed)
