@@ -11,6 +11,8 @@ What a notebook or a job of one's own needs, and nothing else is promised to sta
     network = mirabelle.prepare_network(config)
     embedded = paths.withColumn("outcome", mirabelle.embed("path", network))
 
+    mirabelle.open_bundle("OUT/bundle/ID.tar").predict(["7.jpg"])    # needs no Spark and no configuration
+
 Runs on the driver. Importing it loads nothing: each name's module is imported when the name is first used (PEP 562).
 """
 
@@ -26,9 +28,11 @@ if sys.version_info < (3, 11):  # noqa: UP036  # EMR 7 takes 3.9 where nobody sa
     raise SystemExit(2)
 
 if TYPE_CHECKING:
+    from mirabelle.bundle import open_bundle as open_bundle
     from mirabelle.config import Config as Config
     from mirabelle.config.stores import load_config as load_config
     from mirabelle.errors import BarNotMet as BarNotMet
+    from mirabelle.errors import BundleError as BundleError
     from mirabelle.errors import ConfigError as ConfigError
     from mirabelle.errors import DecodeError as DecodeError
     from mirabelle.errors import EmbedError as EmbedError
@@ -59,9 +63,11 @@ _HOMES = {
     "run": "mirabelle.pipeline.running",
     "embed": "mirabelle.spark.embed",
     "current_features": "mirabelle.spark.read",
+    "open_bundle": "mirabelle.bundle",
 }
 _ERRORS = (
     "BarNotMet",
+    "BundleError",
     "ConfigError",
     "DecodeError",
     "EmbedError",

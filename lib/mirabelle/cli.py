@@ -235,6 +235,32 @@ def compare(
 
 
 @app.command()
+def bundle(
+    config: ConfigFile = None,
+    set_: Settings = None,
+    id_: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Of a classifier or taught network. Default: the newest.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="What it is called. Default: as the output's folder.")
+    ] = None,
+    index: Annotated[
+        bool, typer.Option("--index", help="With the training set's pictures, to ask for the nearest ones.")
+    ] = False,
+    break_lease: BreakLease = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pack what a run learnt into one folder and one .tar, which need neither Spark nor Keras to answer.
+
+    It is checked against Spark's own predictions first; `mirabelle predict` asks it.
+    """
+    from mirabelle.pipeline.bundling import bundle as carry_out
+
+    loaded = _load(config, set_, "images.root=.")
+    _print_summary(carry_out(loaded, _console(quiet), id_, name, index, break_lease))
+
+
+@app.command()
 def verify(
     output: Annotated[str | None, typer.Argument(metavar="OUT", help="The output; or --config, --set output=.")] = None,
     config: ConfigFile = None,

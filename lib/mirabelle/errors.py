@@ -9,6 +9,7 @@
     │   ├── OutputError         the output folder cannot be used, or holds what the command needs not
     │   │   └── OutputInUse     exit 3: another run is at work on it; for a schedule no cause to wake anyone
     │   ├── FingerprintMismatch features of two embeddings would be mixed
+    │   ├── BundleError         a bundle cannot be made, opened or trusted
     │   └── TrainingError       there is not enough, or not the right data, to fit what was asked
     ├── BarNotMet               exit 1: the run did its work and failed its own bar (too many rejects)
     ├── RunFailed               exit 1: the run broke in a way that running it again may mend
@@ -77,6 +78,10 @@ class OutputInUse(OutputError):
 
 class FingerprintMismatch(UserError):
     """Features of two embeddings would be mixed."""
+
+
+class BundleError(UserError):
+    """A bundle cannot be made, opened or trusted."""
 
 
 class TrainingError(UserError):

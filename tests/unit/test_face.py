@@ -15,7 +15,7 @@ NAMES = [name for name in mirabelle.__all__ if name != "__version__"]
 
 
 def test_the_face_is_what_was_agreed() -> None:
-    functions = {"load_config", "prepare_network", "embed", "current_features", "run", "Config"}
+    functions = {"load_config", "prepare_network", "embed", "current_features", "run", "open_bundle", "Config"}
     tree = {name for name, found in vars(errors).items() if inspect.isclass(found) and issubclass(found, Exception)}
     assert set(NAMES) == functions | tree
 

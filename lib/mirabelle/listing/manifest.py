@@ -26,9 +26,9 @@ from mirabelle.listing.columns import Options, check_once, label_columns
 from mirabelle.listing.facts import sizes, times
 from mirabelle.listing.folders import data_files, with_partitions
 from mirabelle.listing.layout import compile_layout, compile_patterns
-from mirabelle.listing.litter import is_litter
 from mirabelle.listing.rows import Listing, PathLabels, write_listing
 from mirabelle.storage import Store, is_s3, join
+from mirabelle.storage.litter import is_litter
 
 # A crawl's table of photographs is known by these. What it says of a picture's size is found out anew, and its etags
 # are those of the web's servers; the content's own hash says more.

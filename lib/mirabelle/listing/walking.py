@@ -10,9 +10,9 @@ import pyarrow as pa
 from mirabelle import schema
 from mirabelle.errors import ListingError
 from mirabelle.listing.layout import compile_layout, compile_patterns
-from mirabelle.listing.litter import is_litter
 from mirabelle.listing.rows import Listing, PathLabels, text_of, write_listing
 from mirabelle.storage import Entry, Store
+from mirabelle.storage.litter import is_litter
 
 BATCH_ROWS = 20_000
 

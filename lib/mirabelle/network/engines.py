@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -65,20 +66,7 @@ class OpenVinoEngine:
     """One compiled model with one inference request; not for use by several threads at once."""
 
     def __init__(self, files: Files, precision: Precision, threads: int) -> None:
-        openvino = _openvino()
-        core = openvino.Core()
-        weights = np.frombuffer(files["model.bin"], dtype=np.uint8)
-        model = core.read_model(files["model.xml"], openvino.Tensor(weights))
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": openvino.Type.bf16 if precision == "bf16" else openvino.Type.f32,
-            # Each worker is one process on one core: let the system place it, as two workers that both pin
-            # themselves to the first core would halve the speed.
-            "ENABLE_CPU_PINNING": False,
-        }
-        compiled = core.compile_model(model, "CPU", settings)
+        compiled = compile_files(files, precision, threads)
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._request = compiled.create_infer_request()
         self._output = compiled.output(0)
@@ -88,6 +76,33 @@ class OpenVinoEngine:
         self._request.infer([pixels], share_inputs=True)
         # A copy: the request's own buffer is overwritten by the next batch.
         return np.array(self._request.get_tensor(self._output).data, dtype=np.float32)
+
+
+def compile_files(
+    files: Files, precision: Precision, threads: int, change: Callable[[Any, Any], Any] | None = None
+) -> Any:
+    """A converted network compiled for this machine by OpenVINO.
+
+    Args:
+        files: as ``convert`` made them.
+        precision: of the arithmetic.
+        threads: it may use.
+        change: gives another model to compile, from the library and the network's own.
+    """
+    openvino = _openvino()
+    core = openvino.Core()
+    weights = np.frombuffer(files["model.bin"], dtype=np.uint8)
+    model = core.read_model(files["model.xml"], openvino.Tensor(weights))
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": openvino.Type.bf16 if precision == "bf16" else openvino.Type.f32,
+        # Each worker is one process on one core: let the system place it, as two workers that both pin
+        # themselves to the first core would halve the speed.
+        "ENABLE_CPU_PINNING": False,
+    }
+    return core.compile_model(change(openvino, model) if change else model, "CPU", settings)
 
 
 class KerasEngine:

@@ -147,6 +147,18 @@ def compared(job: Job) -> Compared | None:
     return Compared(found.rows(), found.pictures, found.groups) if found else None
 
 
+def standing_of(job: Job, facts: dict[str, Any]) -> tuple[Standing, int, int]:
+    """How one classifier did, and on how many pictures of how many groups; ``facts`` as they stand with it."""
+    said = (
+        job.read_parquet(join(job.output, "predictions", facts["id"])).to_pandas().set_index(schema.PATH).sort_index()
+    )
+    one = Candidate(facts, f"{facts['estimator']} on {facts['features']}", said, None, None, 0)
+    truth, every = _numbers(said[schema.LABEL], list(facts["labels"]))
+    groups = _groups(job, [one], said.index)
+    seed = facts.get("split_by", {}).get("seed", 0)
+    return compare(truth, [_answers(one, said.index, every)], groups, seed)[0], len(said), len(set(groups))
+
+
 def as_table(found: Comparison) -> str:
     """The comparison in words and columns, for a terminal."""
     names = ("", "accuracy", "macro-F1", "log-loss", "calibration", "p of next", "taught", "a picture", "size")

@@ -1,0 +1,158 @@
+"""What a bundle says of pictures. Plain values; touches nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mirabelle.errors import ImageError
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """What a bundle is.
+
+    Attributes:
+        id: of the bundle, in its output.
+        name: for people and for addresses: letters, digits, dots and hyphens.
+        estimator: what kind of classifier, on what.
+        labels: what it tells apart, in the order of ``Outputs.probabilities``.
+        coarse_labels: of a chain its upper level's; else empty.
+        fingerprint: of the embedding: features may be compared only where it is equal.
+        embedding: its parts.
+        input_px: side of the square that the network sees.
+        width: features a picture.
+        components: of them after the PCA; 0: there is none.
+        precision: of the network's arithmetic, float32 or bf16.
+        has_index: whether it knows its nearest pictures of the training set.
+        created: when, ISO 8601.
+        versions: of the packages that made it.
+        checks: how it was held against the batch job before it was written.
+        card: its model card, Markdown.
+        sha256: of its manifest, which has those of all files.
+    """
+
+    id: str
+    name: str
+    estimator: str
+    labels: tuple[str, ...]
+    coarse_labels: tuple[str, ...]
+    fingerprint: str
+    embedding: dict[str, Any]
+    input_px: int
+    width: int
+    components: int
+    precision: str
+    has_index: bool
+    created: str
+    versions: dict[str, str]
+    checks: dict[str, Any]
+    card: str
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What network, PCA and classifier give for n pictures.
+
+    Attributes:
+        features: float32 (n, width).
+        reduced: float32 (n, components); None: the bundle has no PCA.
+        probabilities: float32 (n, classes).
+        predicted: int64 (n,), the class that wins, by the numbers before they were rounded to float32.
+        finite: bool (n,), whether the network answered with numbers; where not, the rest of the row says nothing.
+    """
+
+    features: npt.NDArray[np.float32]
+    reduced: npt.NDArray[np.float32] | None
+    probabilities: npt.NDArray[np.float32]
+    predicted: npt.NDArray[np.int64]
+    finite: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True)
+class Likely:
+    """A label and how likely it is, 0 to 1."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of one picture.
+
+    Attributes:
+        label: the class that wins.
+        probability: of it.
+        probabilities: of the likeliest labels, likeliest first.
+        sure: False where a chain's threshold was not reached.
+        coarse: a chain's upper level; None: there is one level.
+    """
+
+    label: str
+    probability: float
+    probabilities: tuple[Likely, ...]
+    sure: bool = True
+    coarse: Answer | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Why nothing is said of one picture: as the batch job's ``rejects`` have it.
+
+    Attributes:
+        code: from the closed enumeration.
+        detail: one line for a person.
+        stage: fetch, decode or embed.
+    """
+
+    code: str
+    detail: str
+    stage: str
+
+    @classmethod
+    def of(cls, error: ImageError) -> Rejected:
+        """The same, of an error."""
+        return cls(error.code.value, error.detail, error.stage.value)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One picture's answer, and what it was made of; the latter None where it was rejected.
+
+    Attributes:
+        answer: or why there is none.
+        width_px, height_px: of the picture.
+        features, reduced, probabilities: float32, its row of ``Outputs``.
+    """
+
+    answer: Answer | Rejected
+    width_px: int | None = None
+    height_px: int | None = None
+    features: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    reduced: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    probabilities: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A picture of the training set.
+
+    Attributes:
+        path: where it was.
+        label: it was learnt with.
+        cosine: of its features to those asked about, -1 to 1.
+        thumbnail: WebP; empty where none could be made.
+    """
+
+    path: str
+    label: str
+    cosine: float
+    thumbnail: bytes = field(repr=False)

@@ -1,0 +1,249 @@
+"""A bundle, opened: from a picture's bytes to an answer. [OpenVINO; Store, through paths]
+
+Any process: it needs neither Spark nor Keras nor a configuration. Decoder, network, projection and classifier are those
+of the batch job, so that answers are the same to 1e-5.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mirabelle.bundle.answers import Answer, BundleInfo, Likely, Neighbour, Outputs, Prediction, Rejected
+from mirabelle.bundle.classifying import Classifier, read_arrays
+from mirabelle.bundle.index import Index
+from mirabelle.bundle.looking import Looker
+from mirabelle.bundle.predicting import predictions
+from mirabelle.bundle.sealing import read_sealed
+from mirabelle.decode import PREPROCESSING_VERSION, DecodedImage, DecodeOptions, decode
+from mirabelle.errors import BundleError, DecodeError, EmbedError, PreflightError, RejectCode
+from mirabelle.network.embedding import Embedding, Precision
+from mirabelle.network.engines import Features, Files, OpenVinoEngine, Pixels
+from mirabelle.reduction import Projection
+from mirabelle.storage import S3Options
+from mirabelle.storage.opening import AS_AWS_SAYS
+
+FORMAT = 1
+CARD = "MODEL_CARD.md"
+NOT_FINITE = EmbedError(RejectCode.NOT_FINITE, "the network answered NaN or infinity")
+
+
+class Bundle:
+    """A network and what was learnt of it, ready to answer. For several threads at once; made by ``open_bundle``.
+
+    Attributes:
+        info: what it is.
+        threads: that the engine may use, and that ``predict`` decodes with.
+    """
+
+    def __init__(self, facts: dict[str, Any], files: dict[str, bytes], threads: int, s3: S3Options) -> None:
+        """Build it of what ``read_sealed`` gave; raises ``BundleError`` where that does not fit together."""
+        self.threads, self.s3 = threads, s3
+        try:
+            self.info = _info(facts, files)
+            self._options = DecodeOptions(**{**facts["decode"], "ground": tuple(facts["decode"]["ground"])})
+            reduction, told = facts["reduction"], facts["classifiers"][0]
+            self._projection = Projection.from_bytes(files[reduction["file"]]) if reduction else None
+            arrays = read_arrays(files[told["file"]], told["file"])
+            self._classifier = Classifier(told["kind"], told["link"], arrays, tuple(told["thresholds"]))
+            self._is_of_reduced = told["input"] == "reduced"
+            self._network = {name: files[path] for name, path in facts["network"]["files"].items()}
+            self._precision: Precision = facts["embedding"]["precision"]
+            index = facts["index"]
+            self._index = Index.from_files(index, files) if index else None
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise BundleError(f"the bundle's facts do not fit together ({error!r}); bundle it again") from error
+        width = self.info.components if self._is_of_reduced else self.info.width
+        self._classifier.check(width, len(self.info.labels), told["file"])
+        self._engine = _engine(self._network, self._precision, threads)
+        self._engine_lock = threading.Lock()
+        # Pillow's switch for truncated files holds for all threads.
+        self._decode_lock: Any = threading.Lock() if self._options.accept_truncated else nullcontext()
+        self._looker: Looker | None = None
+
+    @property
+    def max_bytes(self) -> int:
+        """A larger picture is rejected unread."""
+        return self._options.max_bytes
+
+    def decode(self, data: bytes) -> DecodedImage:
+        """A picture's bytes as the network sees it: uint8 (input_px, input_px, 3), and the picture's own size.
+
+        Raises:
+            DecodeError: with the code that the batch job's rejects have.
+        """
+        if len(data) > self._options.max_bytes:
+            raise DecodeError(RejectCode.TOO_MANY_BYTES, f"more than decode.max_bytes, {self._options.max_bytes:,}")
+        with self._decode_lock:
+            return decode(data, self.info.input_px, self._options)
+
+    def infer(self, pixels: Pixels) -> Outputs:
+        """Run network, PCA and classifier on pictures, uint8 (n, input_px, input_px, 3), all at once.
+
+        Raises:
+            ValueError: they are of another shape or type.
+            RuntimeError: the engine failed.
+        """
+        side = self.info.input_px
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, and must be uint8 (n, {side}, {side}, 3)")
+        if not len(pixels):
+            return self.classify(np.zeros((0, self.info.width), np.float32))
+        with self._engine_lock:
+            features = self._engine.embed(np.ascontiguousarray(pixels))
+        return self.classify(features)
+
+    def classify(self, features: Features) -> Outputs:
+        """PCA and classifier alone, of features float32 (n, width) that this bundle's network made."""
+        finite = np.isfinite(features.sum(axis=1, dtype=np.float64))
+        known = features if finite.all() else np.where(finite[:, None], features, np.float32(0))
+        reduced = self._projection.apply(known) if self._projection else None
+        rows = reduced if self._is_of_reduced and reduced is not None else known
+        found = self._classifier.probabilities(rows)
+        return Outputs(features, reduced, found.astype(np.float32), self._classifier.chosen(found), finite)
+
+    def answer(self, outputs: Outputs, top: int | None = None) -> list[Answer | Rejected]:
+        """What ``infer`` gave in words, a picture each.
+
+        Args:
+            outputs: of n pictures.
+            top: so many labels, likeliest first; None: all.
+        """
+        return [
+            self._answer(row, chosen, top) if finite else Rejected.of(NOT_FINITE)
+            for row, chosen, finite in zip(outputs.probabilities, outputs.predicted, outputs.finite, strict=True)
+        ]
+
+    def _scores(self, features: Features) -> npt.NDArray[np.float64]:
+        """Probabilities alone, float64 (n, classes)."""
+        is_reduced = self._is_of_reduced and self._projection is not None
+        return self._classifier.probabilities(self._projection.apply(features) if is_reduced else features)  # type: ignore[union-attr]
+
+    def _answer(self, row: npt.NDArray[np.float32], chosen: np.int64, top: int | None) -> Answer:
+        labels = self.info.labels
+        order = np.argsort(-row, kind="stable")[:top]
+        likely = tuple(Likely(labels[i], float(row[i])) for i in order)
+        return Answer(labels[chosen], float(row[chosen]), likely)
+
+    def predict(self, images: Sequence[bytes | str | Path], top: int | None = None) -> list[Answer | Rejected]:
+        """What the bundle says of some pictures; a bad one fails alone, in its place.
+
+        Args:
+            images: files' bytes, or paths, ``s3://`` too.
+            top: so many labels each, likeliest first; None: all.
+        """
+        return [one.answer for one in self.predictions(images, top)]
+
+    def predictions(self, images: Sequence[bytes | str | Path], top: int | None = None) -> list[Prediction]:
+        """The same with the features and probabilities that the answers were made of."""
+        return list(predictions(self, images, top))
+
+    def explain(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        """Which parts of a picture its answer rests on.
+
+        Args:
+            pixels: uint8 (input_px, input_px, 3).
+
+        Returns:
+            float32 (rows, columns), 0 to 1, from the top left: how much the answer's odds against the next one fall
+            where what the network's last maps have of that part is taken for their mean, as a share of the most that
+            any part makes; 0 all over: no part alone counts.
+        """
+        with self._engine_lock:
+            if self._looker is None:
+                self._looker = Looker(self._network, self._precision, self.threads)
+            return self._looker.look(pixels, self._scores)
+
+    def neighbours(self, features: Features, k: int) -> list[Neighbour]:
+        """The training set's pictures whose features are closest, closest first.
+
+        Args:
+            features: float32 (width,), from ``infer``.
+            k: how many, at most.
+
+        Raises:
+            BundleError: the bundle has no index.
+        """
+        if self._index is None:
+            raise BundleError(
+                "this bundle has no index of its training pictures; make one with `mirabelle bundle --index`"
+            )
+        row = features[None]
+        return self._index.nearest(self._projection.apply(row)[0] if self._projection else row[0], k)
+
+
+def open_bundle(path: str, threads: int | None = None, s3: S3Options = AS_AWS_SAYS) -> Bundle:
+    """Open a bundle, its files checked against their hashes; no code of it is run.
+
+    Args:
+        path: what ``mirabelle bundle`` wrote: the folder or the ``.tar``, on a disk or ``s3://``.
+        threads: the engine may use. Default: all cores that this process may.
+        s3: how buckets are reached.
+
+    Raises:
+        BundleError: there is none, or it was changed, or this Mirabelle is too old for it.
+        PreflightError: OpenVINO is not installed.
+    """
+    facts, files = read_sealed(path, s3)
+    return Bundle(facts, files, threads or available_cores(), s3)
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _info(facts: dict[str, Any], files: dict[str, bytes]) -> BundleInfo:
+    if facts["format"] != FORMAT or len(facts["classifiers"]) != 1:
+        raise BundleError(f"the bundle has the form {facts['format']}, and this Mirabelle reads {FORMAT}; update it")
+    embedding = Embedding.from_json(facts["embedding"])
+    decoder = embedding.preprocessing.partition(" ")[0]
+    if decoder != f"v{PREPROCESSING_VERSION}":
+        raise BundleError(
+            f"the bundle was made with decoder {decoder}, and here is v{PREPROCESSING_VERSION}, which makes other"
+            " pixels of the same file; install the Mirabelle that made it, or bundle a new run"
+        )
+    reduction, classifier = facts["reduction"], facts["classifiers"][0]
+    return BundleInfo(
+        id=facts["id"],
+        name=facts["name"],
+        estimator=classifier["estimator"],
+        labels=tuple(classifier["labels"]),
+        coarse_labels=(),
+        fingerprint=embedding.fingerprint,
+        embedding=embedding.to_json(),
+        input_px=embedding.input_px,
+        width=embedding.width,
+        components=reduction["components"] if reduction else 0,
+        precision=embedding.precision,
+        has_index=bool(facts["index"]),
+        created=facts["created"],
+        versions=facts["versions"],
+        checks=facts["checks"],
+        card=files[CARD].decode(),
+        sha256=facts["sha256"],
+    )
+
+
+def _engine(network: Files, precision: Precision, threads: int) -> OpenVinoEngine:
+    """The network, compiled; only OpenVINO's own form is taken, which runs nothing and names no other file."""
+    if not network["model.xml"].lstrip().startswith(b"<?xml"):
+        raise BundleError("the bundle's network is not in OpenVINO's form; do not trust this bundle")
+    try:
+        return OpenVinoEngine(network, precision, threads)
+    except ImportError as error:
+        raise PreflightError(
+            f"opening a bundle needs OpenVINO, which cannot be imported ({error}); install mirabelle[openvino]"
+        ) from error
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(
+            f"the bundle's network does not open ({reason}); update openvino, or bundle it again"
+        ) from error

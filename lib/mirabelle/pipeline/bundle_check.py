@@ -1,0 +1,157 @@
+"""Whether a bundle says what the batch job said, asked before it is written. Driver only; needs no Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mirabelle import schema
+from mirabelle.bundle import Bundle
+from mirabelle.bundle.classifying import Classifier
+from mirabelle.errors import BundleError, OutputError
+from mirabelle.pipeline.bundle_parts import Parts
+from mirabelle.pipeline.bundle_rows import Stored, feature_rows, given_rows
+from mirabelle.pipeline.job import Job
+from mirabelle.storage import join
+
+Floats = npt.NDArray[np.float32]
+
+# What serving may be off: of probabilities, and of features by the largest in their row.
+TOLERANCE = 1e-5
+# Of probabilities, where a network that was taught and judged in one precision answers in another.
+OTHER_PRECISION = 0.05
+# Of features that another machine's bf16 made.
+LEAST_COSINE = 0.999
+PICTURES = 64
+PICTURES_TAUGHT = 200
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The row that is furthest off: by how much, of how many, and which."""
+
+    rows: int
+    off: float
+    path: str
+
+
+def check(job: Job, parts: Parts, bundle: Bundle) -> dict[str, Any]:
+    """Hold a bundle against the predictions on the pictures held out, and a sample of these pictures.
+
+    Returns:
+        What was compared and how far off it was, as the manifest and the card have it.
+
+    Raises:
+        BundleError: it is too far off; the sentence has the worst row.
+    """
+    facts = parts.facts
+    said = job.read_parquet(join(job.output, "predictions", facts["id"])).to_pandas().set_index(schema.PATH)
+    found: dict[str, Any] = {"tolerance": TOLERANCE}
+    if parts.kind == "classifier":
+        held = set(said.index)
+        rows = given_rows(job, facts, lambda path, _: path in held)
+        worst = _check_rows(said, parts.classifier, facts["labels"], rows)
+        found |= {"rows": worst.rows, "rows_off": worst.off}
+    many = PICTURES if parts.kind == "classifier" else PICTURES_TAUGHT
+    sample = said.sample(min(many, len(said)), random_state=0).sort_index()
+    chosen = set(sample.index)
+    stored: dict[str, Floats] = {}
+    if parts.kind == "classifier":
+        for some in feature_rows(job, facts, lambda path, _: path in chosen):
+            stored |= dict(zip(some.paths, some.matrix, strict=True))
+    return {**found, **_check_pictures(job, parts, bundle, sample, stored)}
+
+
+def _check_rows(said: pd.DataFrame, classifier: Classifier, labels: Sequence[str], rows: Iterator[Stored]) -> Worst:
+    """The classifier alone, on the very rows that Spark's was given."""
+    number = {label: i for i, label in enumerate(labels)}
+    worst, seen = Worst(0, 0.0, ""), 0
+    for some in rows:
+        paths, theirs = some.paths, said.loc[some.paths]
+        ours = classifier.probabilities(some.matrix)
+        expected = np.stack(theirs[schema.PROBABILITIES].tolist()).astype(np.float64)
+        off = np.abs(ours - expected).max(axis=1)
+        own = np.arange(len(paths))
+        chosen, other = classifier.chosen(ours), theirs[schema.PREDICTED].map(number).to_numpy(np.int64)
+        # Another class is another answer, unless both are as likely.
+        gap = np.abs(ours[own, chosen] - ours[own, other])
+        off = np.where((chosen != other) & ((gap > TOLERANCE) | bool(classifier.thresholds)), 1.0, off)
+        seen += len(paths)
+        at = int(off.argmax())
+        if not np.isfinite(off).all():
+            at = int(np.flatnonzero(~np.isfinite(off))[0])
+            off[at] = np.inf
+        if off[at] >= worst.off:
+            worst = Worst(seen, float(off[at]), paths[at])
+    if seen != len(said):
+        raise OutputError(
+            f"of {len(said):,} pictures that were judged, {len(said) - seen:,} have no row to be checked by any more;"
+            " run `mirabelle train` again"
+        )
+    if worst.off > TOLERANCE:
+        raise BundleError(
+            f"the classifier would say something else than Spark did: of {seen:,} rows held out, {worst.path} is off by"
+            f" {worst.off:.2g}, and {TOLERANCE:g} is allowed; nothing was bundled"
+        )
+    return Worst(seen, worst.off, worst.path)
+
+
+def _check_pictures(
+    job: Job, parts: Parts, bundle: Bundle, sample: pd.DataFrame, stored: dict[str, Floats]
+) -> dict[str, Any]:
+    """Pictures from their bytes to probabilities."""
+    paths = [str(path) for path in sample.index]
+    found = dict(zip(paths, bundle.predictions(paths), strict=True))
+    read = [path for path in paths if found[path].features is not None]
+    if len(read) < len(paths):
+        job.console.warn(
+            f"{len(paths) - len(read):,} of {len(paths):,} pictures to check the bundle by cannot be read any more"
+        )
+    features, probabilities = Worst(len(read), 0.0, ""), Worst(len(read), 0.0, "")
+    for path in read:
+        one = found[path]
+        assert one.features is not None and one.probabilities is not None
+        if path in stored:
+            off = Worst(len(read), _off(one.features, stored[path]), path)
+            if off.off > TOLERANCE and not _is_alike(one.features, stored[path], parts):
+                raise _refused(off, "features", TOLERANCE)
+            features = max(features, off, key=lambda worst: worst.off)
+        expected = np.array(sample.at[path, schema.PROBABILITIES])
+        off = Worst(len(read), float(np.abs(one.probabilities - expected).max()), path)
+        probabilities = max(probabilities, off, key=lambda worst: worst.off)
+    if parts.kind == "finetuned":
+        allowed = allowed_of_taught(parts)
+        if probabilities.off > allowed:
+            raise _refused(probabilities, "probabilities", allowed)
+    return {"pictures": len(read), "features_off": features.off, "probabilities_off": probabilities.off}
+
+
+def allowed_of_taught(parts: Parts) -> float:
+    """How far a taught network's probabilities may be off: more where Keras judged it in another precision."""
+    taught_in = parts.facts["settings"]["precision"]
+    is_same = taught_in == parts.network.embedding.precision == "float32"
+    return TOLERANCE if is_same else OTHER_PRECISION
+
+
+def _off(ours: Floats, theirs: Floats) -> float:
+    """How far features are off, by the largest of the row."""
+    return float(np.abs(ours - theirs).max() / max(float(np.abs(theirs).max()), 1e-12))
+
+
+def _is_alike(ours: Floats, theirs: Floats, parts: Parts) -> bool:
+    """Whether features may be another machine's bf16."""
+    lengths = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
+    return parts.network.embedding.precision == "bf16" and float(ours @ theirs) >= LEAST_COSINE * lengths
+
+
+def _refused(worst: Worst, what: str, allowed: float) -> BundleError:
+    return BundleError(
+        f"the bundle would say something else than the batch job did: of {worst.rows:,} pictures, the {what} of"
+        f" {worst.path} are off by {worst.off:.2g}, and {allowed:g} is allowed (or the picture has changed since);"
+        " nothing was bundled"
+    )

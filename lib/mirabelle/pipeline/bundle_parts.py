@@ -1,0 +1,176 @@
+"""What goes into a bundle: the network and what was learnt of it, out of an output. Driver only; needs no Spark."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mirabelle.bundle.classifying import Classifier, linear
+from mirabelle.config import Config
+from mirabelle.config.stores import MAX_WEIGHTS_BYTES, with_local_weights
+from mirabelle.errors import BundleError, FetchError, OutputError
+from mirabelle.network import backbones
+from mirabelle.network.embedding import Embedding
+from mirabelle.network.heads import ANSWER, head_of
+from mirabelle.network.preparing import Network, cache_folder, prepare_network
+from mirabelle.pipeline.job import MAX_FACTS_BYTES, Job
+from mirabelle.reduction import Projection
+from mirabelle.spark.saved import read_classifier
+from mirabelle.storage import join
+
+KINDS = ("classifier", "finetuned")
+MAX_ARRAYS_BYTES = 2**32
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What was learnt, and the network it was learnt of.
+
+    Attributes:
+        kind: ``classifier``, of Spark ML on features, or ``finetuned``, a network that was taught.
+        facts: as they stand with it.
+        network: in OpenVINO's form, headless.
+        projection: the PCA in between; None: there is none.
+        classifier: on the PCA's output, or on the network's.
+    """
+
+    kind: str
+    facts: dict[str, Any]
+    network: Network
+    projection: Projection | None
+    classifier: Classifier
+
+
+def choose(job: Job, wanted: str | None) -> tuple[str, dict[str, Any]]:
+    """The newest classifier or taught network of the output, or the one whose id begins as ``wanted`` says.
+
+    Returns:
+        Its kind and its facts.
+
+    Raises:
+        OutputError: there is none, or its facts are damaged.
+        BundleError: several have such an id, or it was interrupted.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for kind in KINDS:
+        folder = join(job.output, kind)
+        for entry in job.store.walk(folder) if job.store.exists(folder) else ():
+            if entry.path.endswith(f"/{kind}.json"):
+                found[entry.path.split("/")[-2]] = kind, entry.path
+    if not found:
+        raise OutputError(
+            f"{job.output} has no classifier to bundle; `mirabelle train` or `mirabelle finetune` makes one"
+        )
+    fitting = sorted(one for one in found if one.startswith(wanted or ""))
+    if not fitting or (wanted and len(fitting) > 1 and wanted not in fitting):
+        many = "several have" if fitting else "none has"
+        raise BundleError(
+            f"of the classifiers of {job.output} {many} an id that begins with {wanted}; they are"
+            f" {', '.join(sorted(found))}"
+        )
+    kind, path = found[wanted if wanted in found else fitting[-1]]
+    try:
+        facts: dict[str, Any] = json.loads(job.store.read(path, MAX_FACTS_BYTES))
+        facts = {**facts, "labels": facts["labels"], "id": facts["id"]}
+    except (ValueError, KeyError, TypeError, FetchError) as error:
+        raise OutputError(f"{path} is damaged ({error}); remove its folder, and run its stage again") from error
+    if facts.get("interrupted"):
+        raise BundleError(
+            f"{facts['id']} was interrupted before it was judged; teach it to its end, or give another --id"
+        )
+    return kind, facts
+
+
+def gather(job: Job, kind: str, facts: dict[str, Any]) -> Parts:
+    """The parts of what ``choose`` gave.
+
+    Raises:
+        BundleError: the configuration asks for another network, or the classifier is of a kind that cannot leave Spark.
+        OutputError: a part of it is gone or damaged.
+    """
+    return _of_spark(job, facts) if kind == "classifier" else _taught(job, facts)
+
+
+def _of_spark(job: Job, facts: dict[str, Any]) -> Parts:
+    embedding = Embedding.from_json(facts["embedding"])
+    network = prepare_network(_with_openvino(job.config), embedding.precision)
+    if network.embedding.fingerprint != embedding.fingerprint:
+        raise BundleError(
+            f"the classifier {facts['id']} is of {embedding.folder}, and the configuration asks for"
+            f" {network.embedding.folder}: {_difference(embedding, network.embedding)}; give the configuration that it"
+            " was trained with"
+        )
+    projection = None
+    if facts["pca"]:
+        path = join(job.folder("pca", facts["pca"]), "pca.npz")
+        try:
+            projection = Projection.from_bytes(job.store.read(path, MAX_ARRAYS_BYTES))
+        except (FetchError, ValueError, KeyError) as error:
+            raise OutputError(f"{path} cannot be read ({error}); run `mirabelle reduce` and `train` again") from error
+    classifier = read_classifier(job.store, join(job.folder("classifier", facts["id"]), "model"))
+    return Parts("classifier", facts, network, projection, classifier)
+
+
+def _difference(one: Embedding, other: Embedding) -> str:
+    """The parts that differ, in words."""
+    first, second = one.to_json(), other.to_json()
+    unlike = [name for name in first if name != "fingerprint" and first[name] != second[name]]
+    return ", ".join(f"{name} {first[name]} and {second[name]}" for name in unlike)
+
+
+def _with_openvino(config: Config) -> Config:
+    # Which engine made the features is no part of what they are.
+    return config.model_copy(update={"engine": config.engine.model_copy(update={"name": "openvino"})})
+
+
+def _taught(job: Job, facts: dict[str, Any]) -> Parts:
+    """A taught network: its layers before the answer are the network, and its answer is a classifier on them."""
+    path = join(job.folder("finetuned", facts["id"]), "model.keras")
+    try:
+        content = job.store.read(path, MAX_WEIGHTS_BYTES)
+    except FetchError as error:
+        raise OutputError(f"{path} cannot be read ({error}); run `mirabelle finetune` again") from error
+    with tempfile.TemporaryDirectory(dir=job.scratch) as folder:
+        local = Path(folder) / "model.keras"
+        local.write_bytes(content)
+        head = head_of(local)
+        if head is None:
+            raise OutputError(f"{path} is no network that was taught here; run `mirabelle finetune` again")
+        row = backbones.find(facts["network"])
+        model = backbones.taught_network(row, head.input_px, local)
+        kernel, bias = (np.asarray(one, np.float64) for one in model.get_layer(ANSWER).get_weights())
+    network = prepare_network(_as_taught(job.config, facts, path), _precision(job.config))
+    if network.embedding.preprocessing != facts["preprocessing"]:
+        raise BundleError(
+            f"{facts['id']} was taught on pictures decoded as {facts['preprocessing']!r}, and the configuration asks"
+            f" for {network.embedding.preprocessing!r}; give the configuration that it was taught with"
+        )
+    link = "logistic" if kernel.shape[1] == 1 else "softmax"
+    return Parts("finetuned", facts, network, None, Classifier("linear", link, linear(kernel.T, bias)))
+
+
+def _precision(config: Config) -> Any:
+    # It was judged in float32; another is for who asks for it.
+    return "bf16" if config.engine.precision == "bf16" else "float32"
+
+
+def _as_taught(config: Config, facts: dict[str, Any], path: str) -> Config:
+    """The configuration with a taught network for a backbone; pictures decoded as they were for its lesson."""
+    changed = {
+        "name": facts["network"],
+        "weights": path,
+        "input_px": None,
+        "layer": None,
+        "pooling": facts["settings"]["pooling"],
+    }
+    exact = "always" if config.decode.exact == "auto" else config.decode.exact
+    parts = {
+        "backbone": config.backbone.model_copy(update=changed),
+        "decode": config.decode.model_copy(update={"exact": exact}),
+    }
+    return with_local_weights(_with_openvino(config).model_copy(update=parts), cache_folder(config))

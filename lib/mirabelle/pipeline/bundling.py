@@ -1,0 +1,178 @@
+"""What a run learnt into a bundle, checked against what it said before it is written. Driver only; needs no Spark."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mirabelle.bundle import Bundle, available_cores
+from mirabelle.bundle.opened import CARD, FORMAT
+from mirabelle.bundle.sealing import MANIFEST, SEAL, TAR, Files, seal, to_tar
+from mirabelle.config import Config
+from mirabelle.config.stores import resolved_options, store_of, with_local_weights
+from mirabelle.console import Console
+from mirabelle.errors import BundleError
+from mirabelle.network.preparing import cache_folder
+from mirabelle.pipeline.bundle_check import check
+from mirabelle.pipeline.bundle_index import make_index
+from mirabelle.pipeline.bundle_parts import Parts, choose, gather
+from mirabelle.pipeline.checks import validate
+from mirabelle.pipeline.failures import recording_failure
+from mirabelle.pipeline.job import Job
+from mirabelle.pipeline.model_card import model_card
+from mirabelle.storage import absolute, join
+from mirabelle.table.lease import hold
+from mirabelle.table.runlog import RunLog
+
+REDUCTION, CLASSIFIER = "reduction.npz", "classifier.npz"
+# Of a name: what addresses and model servers take.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def bundle(
+    config: Config,
+    console: Console,
+    wanted: str | None = None,
+    name: str | None = None,
+    index: bool = False,
+    break_lease: bool = False,
+) -> list[tuple[str, str]]:
+    """Write ``bundle/<id>/`` and ``bundle/<id>.tar`` of a classifier or a taught network.
+
+    Args:
+        config: that it was trained with.
+        console: a person's view.
+        wanted: id of the classifier, or how it begins. Default: the newest.
+        name: of the bundle, for people and addresses. Default: the output's last folder.
+        index: with the training set's pictures, so that nearest ones can be asked for.
+        break_lease: take the output from a run that is believed dead.
+
+    Returns:
+        What was done, as (name, text).
+
+    Raises:
+        UserError: there is nothing to bundle, or it would say something else than the batch job did.
+    """
+    told = config.masked()
+    output = absolute(config.output)
+    name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", output.rpartition("/")[2]).strip("-._") or "mirabelle"
+    if not _NAME.fullmatch(name):
+        raise BundleError(
+            f"the name {name!r} must be letters, digits, dots, hyphens and underscores; give another --name"
+        )
+    config = with_local_weights(config, cache_folder(config))
+    validate(config, ())
+    store = store_of(config, output)
+    runlog = RunLog(store, output, "bundle", told)
+    with (
+        tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch,
+        hold(store, output, runlog.run_id, "bundle", break_lease) as lease,
+    ):
+        job = Job(config, store, resolved_options(config), "", output, runlog, console, lease, scratch)
+        runlog.write()
+        with recording_failure(runlog):
+            _carry_out(job, wanted, name, index)
+        runlog.finish("done")
+    return job.summary
+
+
+def _carry_out(job: Job, wanted: str | None, name: str, with_index: bool) -> None:
+    kind, facts = choose(job, wanted)
+    with job.runlog.time("gather"):
+        parts = gather(job, kind, facts)
+    embedding = parts.network.embedding
+    job.runlog.update(bundled=facts["id"], embedding=embedding.to_json())
+    files, told = _files(parts), _facts(job, parts, name)
+    threads = available_cores()
+    opened = Bundle({**told, "sha256": ""}, {**files, CARD: b""}, threads, job.s3)
+    with job.runlog.time("check"):
+        told["checks"] = check(job, parts, opened)
+    job.console.say(_sentence(told["checks"]))
+    if with_index:
+        with job.runlog.time("index"):
+            found = make_index(job, parts)
+        told["index"] = {"pictures": len(found.paths), "of": "reduced" if parts.projection else "features"}
+        files |= found.to_files()
+    files[CARD] = model_card(job, parts, told).encode()
+    whole = seal(told, files)
+    with job.runlog.time("write"):
+        _write(job, whole)
+    folder = job.folder("bundle")
+    size = sum(len(content) for content in whole.values())
+    job.runlog.update(bundle=folder)
+    job.summary += [
+        ("bundle", f"{folder}, {size / 2**20:.1f} MiB, and {folder}{TAR}"),
+        ("holds", f"{told['classifiers'][0]['estimator']} ({facts['id']}), {len(facts['labels']):,} labels"),
+        ("checked", _sentence(told["checks"])),
+    ]
+
+
+def _files(parts: Parts) -> Files:
+    files = {f"network/{file}": content for file, content in parts.network.files.items()}
+    files[CLASSIFIER] = parts.classifier.to_bytes()
+    if parts.projection:
+        files[REDUCTION] = parts.projection.to_bytes()
+    return files
+
+
+def _facts(job: Job, parts: Parts, name: str) -> dict[str, Any]:
+    """All that the manifest says but for checks and files."""
+    facts, network, classifier = parts.facts, parts.network, parts.classifier
+    reduction = None
+    if parts.projection:
+        reduction = {"id": facts["pca"], "file": REDUCTION, "components": len(parts.projection.components)}
+    return {
+        "format": FORMAT,
+        "id": job.runlog.run_id,
+        "name": name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "embedding": network.embedding.to_json(),
+        "decode": asdict(network.decode),
+        "network": {"engine": "openvino", "files": {file: f"network/{file}" for file in sorted(network.files)}},
+        "reduction": reduction,
+        # Network alone is a graph: PCA and classifier are a few products in float64, as Spark computes them, which
+        # OpenVINO's CPU plugin would do in the network's precision.
+        "classifiers": [
+            {
+                "id": facts["id"],
+                "estimator": f"{facts['estimator']} on {facts['features']}",
+                "labels": list(facts["labels"]),
+                "input": "reduced" if parts.projection else "features",
+                "file": CLASSIFIER,
+                "kind": classifier.kind,
+                "link": classifier.link,
+                "thresholds": list(classifier.thresholds),
+                "arithmetic": "float64",
+                "under": None,
+            }
+        ],
+        "index": None,
+        "checks": {},
+        "versions": job.runlog.manifest["versions"],
+    }
+
+
+def _sentence(checks: dict[str, Any]) -> str:
+    rows = (
+        f"{checks['rows']:,} rows held out differ by {checks['rows_off']:.1g} at most from Spark's; "
+        if "rows" in checks
+        else ""
+    )
+    return (
+        f"{rows}{checks['pictures']:,} pictures read again differ by {checks['probabilities_off']:.1g} at most in"
+        " probability"
+    )
+
+
+def _write(job: Job, files: Files) -> None:
+    """The folder, its manifest and seal last, and the tar: none is one before it is whole."""
+    folder = job.folder("bundle")
+    for name in sorted(files, key=lambda name: (name in (MANIFEST, SEAL), name == SEAL, name)):
+        job.store.write(join(folder, name), files[name])
+    local = Path(job.scratch) / "bundle.tar"
+    local.write_bytes(to_tar(files))
+    job.store.upload(str(local), f"{folder}{TAR}")
