@@ -5,6 +5,7 @@ Nothing heavy is imported until a verb needs it, so that ``--help`` answers at o
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -258,6 +259,53 @@ def bundle(
 
     loaded = _load(config, set_, "images.root=.")
     _print_summary(carry_out(loaded, _console(quiet), id_, name, index, break_lease))
+
+
+@app.command()
+def predict(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Of `mirabelle bundle`: folder or .tar, or s3://.")],
+    pictures: Annotated[list[str], typer.Argument(metavar="PICTURES...", help="Files, folders, or s3://.")],
+    json_: Annotated[bool, typer.Option("--json", help="A line of JSON a picture.")] = False,
+    parquet: Annotated[
+        str | None, typer.Option("--parquet", metavar="FILE", help="Write a Parquet file, here or s3://.")
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, metavar="N", help="So many labels. Default: 3 in lines, else all.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Say what a bundle says of pictures, as lines, as JSON or as Parquet; no server and no Spark.
+
+    A bad picture is a line with its reject code. Exit code 1 where none got an answer.
+    """
+    from mirabelle.bundle import asking, open_bundle
+    from mirabelle.storage import absolute, open_store
+
+    opened = open_bundle(bundle)
+    paths = asking.pictures_at(pictures)
+    # Lines on a terminal are progress enough.
+    console = _console(quiet or (sys.stdout.isatty() and not parquet))
+    done = [0, 0]
+
+    def tell(is_rejected: bool) -> None:
+        done[is_rejected] += 1
+        refresh()
+
+    with console.track(len(paths), lambda: (done[0], done[1]), "predicting") as refresh:
+        rows = asking.ask(opened, paths, top or (None if json_ or parquet else asking.TOP_SHOWN), tell)
+        if parquet:
+            rows = iter(kept := list(rows))
+            open_store(parquet).write(absolute(parquet), asking.as_parquet(kept, opened.info))
+        if json_:
+            for path, found in rows:
+                print(json.dumps(asking.as_json(path, found)), flush=True)
+        elif not parquet:
+            for line in asking.as_lines(rows, paths, opened.info):
+                print(line, flush=True)
+    if parquet and not json_:
+        _print_summary([("pictures", f"{done[0]:,} answered, {done[1]:,} rejected"), ("table", absolute(parquet))])
+    if not done[0]:
+        raise BarNotMet(f"none of {len(paths):,} pictures got an answer; their lines say why")
 
 
 @app.command()

@@ -140,13 +140,14 @@ def allowed_of_taught(parts: Parts) -> float:
 
 def _off(ours: Floats, theirs: Floats) -> float:
     """How far features are off, by the largest of the row."""
-    return float(np.abs(ours - theirs).max() / max(float(np.abs(theirs).max()), 1e-12))
+    return float(np.abs(ours - theirs).max()) / (float(np.abs(theirs).max()) or 1.0)
 
 
 def _is_alike(ours: Floats, theirs: Floats, parts: Parts) -> bool:
     """Whether features may be another machine's bf16."""
-    lengths = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
-    return parts.network.embedding.precision == "bf16" and float(ours @ theirs) >= LEAST_COSINE * lengths
+    one, other = ours.astype(np.float64), theirs.astype(np.float64)
+    lengths = np.linalg.norm(one) * np.linalg.norm(other)
+    return parts.network.embedding.precision == "bf16" and bool(lengths > 0 and one @ other >= LEAST_COSINE * lengths)
 
 
 def _refused(worst: Worst, what: str, allowed: float) -> BundleError:

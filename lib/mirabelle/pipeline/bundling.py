@@ -86,7 +86,7 @@ def _carry_out(job: Job, wanted: str | None, name: str, with_index: bool) -> Non
         parts = gather(job, kind, facts)
     embedding = parts.network.embedding
     job.runlog.update(bundled=facts["id"], embedding=embedding.to_json())
-    files, told = _files(parts), _facts(job, parts, name)
+    files, told = files_of(parts), facts_of(parts, job.runlog.run_id, name, job.runlog.manifest["versions"])
     threads = available_cores()
     opened = Bundle({**told, "sha256": ""}, {**files, CARD: b""}, threads, job.s3)
     with job.runlog.time("check"):
@@ -111,7 +111,8 @@ def _carry_out(job: Job, wanted: str | None, name: str, with_index: bool) -> Non
     ]
 
 
-def _files(parts: Parts) -> Files:
+def files_of(parts: Parts) -> Files:
+    """What a bundle consists of but for its card and its index, by name."""
     files = {f"network/{file}": content for file, content in parts.network.files.items()}
     files[CLASSIFIER] = parts.classifier.to_bytes()
     if parts.projection:
@@ -119,15 +120,21 @@ def _files(parts: Parts) -> Files:
     return files
 
 
-def _facts(job: Job, parts: Parts, name: str) -> dict[str, Any]:
-    """All that the manifest says but for checks and files."""
+def facts_of(parts: Parts, run_id: str, name: str, versions: dict[str, str]) -> dict[str, Any]:
+    """All that the manifest says but for checks, index and files.
+
+    Args:
+        parts: what is bundled.
+        run_id, name: of the bundle.
+        versions: of the packages that make it.
+    """
     facts, network, classifier = parts.facts, parts.network, parts.classifier
     reduction = None
     if parts.projection:
         reduction = {"id": facts["pca"], "file": REDUCTION, "components": len(parts.projection.components)}
     return {
         "format": FORMAT,
-        "id": job.runlog.run_id,
+        "id": run_id,
         "name": name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "embedding": network.embedding.to_json(),
@@ -152,7 +159,7 @@ def _facts(job: Job, parts: Parts, name: str) -> dict[str, Any]:
         ],
         "index": None,
         "checks": {},
-        "versions": job.runlog.manifest["versions"],
+        "versions": versions,
     }
 
 
