@@ -10,8 +10,8 @@ ROOMS = sorted(path.parent for path in ROOT.glob("*/__init__.py"))
 
 
 # What the pipeline's twenty places grow by, each a task of its own: what a cluster is sent, photographs from the web,
-# what images are before any network sees them, networks that are taught, what serving needs.
-BESIDE = {"bundle", "cluster", "crawl", "exploration", "finetune"}
+# what images are before any network sees them, networks that are taught, what serving needs, the server.
+BESIDE = {"bundle", "cluster", "crawl", "exploration", "finetune", "serve"}
 
 
 def test_there_are_at_most_twenty_places_and_the_rooms_beside_them() -> None:

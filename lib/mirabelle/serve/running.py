@@ -1,0 +1,215 @@
+"""Starts the server, and ends it so that no request that was taken in is lost. [sockets, signals, threads]"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from mirabelle.errors import UserError
+from mirabelle.serve.app import build_app
+from mirabelle.serve.asking import Rates, Tokens
+from mirabelle.serve.body import Held
+from mirabelle.serve.connection import Connection
+from mirabelle.serve.current import Current, Opener
+from mirabelle.serve.logs import log_to_stdout, note
+from mirabelle.serve.metrics import Metrics
+from mirabelle.serve.settings import ServeSettings
+from mirabelle.serve.state import Shared
+from mirabelle.serve.work import Work
+from mirabelle.signals import Interrupted
+
+# After the last connection was taken: how long one may be silent before it is closed.
+LAST_CALL_SECONDS = 0.3
+ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve(address: str, opener: Opener, settings: ServeSettings, say: Callable[[str], None]) -> None:
+    """Serve a bundle until SIGTERM or Ctrl-C, after which every request taken in is answered; SIGHUP opens it anew.
+
+    Args:
+        address: of a bundle, or of a ``.json`` that names one and is watched.
+        opener: opens a bundle for a number of threads.
+        settings: of the server.
+        say: tells a person where it listens.
+
+    Raises:
+        UserError: the bundle cannot be opened or does not answer, or the port cannot be listened on.
+        Interrupted: a signal came before it listened.
+    """
+    log_to_stdout()
+    listener = _listener(settings)
+    with listener:
+        asyncio.run(_serve(address, opener, settings, listener, say))
+
+
+async def _serve(
+    address: str, opener: Opener, settings: ServeSettings, listener: socket.socket, say: Callable[[str], None]
+) -> None:
+    threads = settings.threads or cores()
+    main = asyncio.current_task()
+    assert main is not None
+    loop = asyncio.get_running_loop()
+    came: list[int] = []
+
+    def end_at_once(number: int) -> None:
+        came.append(number)
+        main.cancel()
+
+    for number in ENDING:
+        loop.add_signal_handler(number, end_at_once, number)
+    with (
+        ThreadPoolExecutor(1, "mirabelle-network") as engine,
+        ThreadPoolExecutor(threads, "mirabelle-decode") as decoders,
+    ):
+        shared = share(address, opener, settings, engine, decoders, threads)
+        try:
+            await shared.current.open()
+        except asyncio.CancelledError:
+            raise Interrupted(came[0] if came else signal.SIGTERM) from None
+        host, port = listener.getsockname()[:2]
+        say(f"serving {shared.current.served.bundle.info.id} on http://{f'[{host}]' if ':' in host else host}:{port}")
+        watching = asyncio.create_task(shared.current.watch()) if shared.current.is_pointer else None
+        await _Server(shared).serve([listener])
+        if watching is not None:
+            watching.cancel()
+        await shared.current.served.batcher.close()
+
+
+def share(
+    address: str, opener: Opener, settings: ServeSettings, engine: ThreadPoolExecutor, decoders: Any, threads: int
+) -> Shared:
+    """The parts of a server, put together."""
+    metrics = Metrics()
+    held = Held(settings.max_held_bytes)
+    metrics.held.set_function(lambda: held.bytes)
+    return Shared(
+        settings,
+        Current(address, opener, threads, engine, settings, metrics),
+        Work(decoders, engine, settings.queue, metrics),
+        metrics,
+        held,
+        Tokens([token.get_secret_value() for token in settings.tokens]),
+        Rates(settings.rate, settings.burst),
+    )
+
+
+def cores() -> int:
+    """How many cores this process may use: by its affinity, and by its container's share, rounded down."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        there = min(there, max(1, int(quota) // int(period)))
+    return there
+
+
+def _listener(settings: ServeSettings) -> socket.socket:
+    """A bound socket, on which nobody listens until a bundle is there."""
+    host, port = settings.host, settings.port
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(place)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot listen on {host}:{port}: {reason}; choose others with --host and --port") from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which ends in steps: answer on, stop accepting, wait for what comes on open connections, close."""
+
+    def __init__(self, shared: Shared) -> None:
+        settings = shared.settings
+        config = uvicorn.Config(
+            build_app(shared),
+            http=functools.partial(Connection, settings),  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=settings.trusted_proxies or None,
+            server_header=False,
+            timeout_keep_alive=settings.idle_seconds,
+            timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
+            h11_max_incomplete_event_size=settings.max_header_bytes,
+            backlog=settings.max_connections,
+        )
+        super().__init__(config)
+        self._shared = shared
+        self._tasks: set[asyncio.Task[bool]] = set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Our own handlers instead of uvicorn's, which end the process a second time when they are done."""
+        loop = asyncio.get_running_loop()
+        for number in ENDING:
+            loop.add_signal_handler(number, self._end, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        try:
+            yield
+        finally:
+            for number in (*ENDING, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    def _end(self, number: int) -> None:
+        if self._shared.is_stopping:
+            # Someone insists: on being done with waiting for more, and by Ctrl-C on being done.
+            self.should_exit = True
+            self.force_exit = number == signal.SIGINT
+            return
+        self._shared.is_stopping = True
+        note("stopping", signal=signal.Signals(number).name, pictures=self._shared.work.taken_in)
+        asyncio.get_running_loop().call_later(self._shared.settings.linger_seconds, setattr, self, "should_exit", True)
+
+    def _reload(self) -> None:
+        task = asyncio.ensure_future(self._shared.current.reload())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Take what the system has accepted, let it ask, and then close."""
+        loop = asyncio.get_running_loop()
+        accepted = [one for listener in sockets or () for one in _accepted(listener)]
+        for server in self.servers:
+            server.close()
+        for one in accepted:
+            await loop.connect_accepted_socket(self._protocol, one)
+        ends = loop.time() + LAST_CALL_SECONDS
+        while loop.time() < ends and any(not one.is_answering for one in self._connections()):
+            await asyncio.sleep(0.01)
+        await super().shutdown(list(sockets or ()))
+        note("stopped", requests=self.server_state.total_requests)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return Connection(
+            self._shared.settings, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    def _connections(self) -> list[Connection]:
+        return [one for one in self.server_state.connections if isinstance(one, Connection)]
+
+
+def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
+    """Connections that the system has accepted and that nobody has taken yet."""
+    listener.setblocking(False)
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            yield connection
