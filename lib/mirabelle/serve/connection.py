@@ -104,8 +104,9 @@ class Connection(H11Protocol):
     def _refuse(self, problem: Problem) -> None:
         """Answer and close, where an answer can still be sent."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            headers = [("content-type", problems.MEDIA_TYPE), ("connection", "close"), *problem.headers.items()]
             body = orjson.dumps(problems.document(problem, ""))
+            headers = [("content-type", problems.MEDIA_TYPE), ("content-length", str(len(body)))]
+            headers += [("connection", "close"), *problem.headers.items()]
             reason = STATUS_PHRASES[problem.status]
             response = h11.Response(status_code=problem.status, headers=headers, reason=reason)
             for event in (response, h11.Data(data=body), h11.EndOfMessage()):

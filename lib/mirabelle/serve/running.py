@@ -7,7 +7,8 @@ import functools
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,42 +48,78 @@ def serve(address: str, opener: Opener, settings: ServeSettings, say: Callable[[
         Interrupted: a signal came before it listened.
     """
     log_to_stdout()
-    listener = _listener(settings)
-    with listener:
-        asyncio.run(_serve(address, opener, settings, listener, say))
+    with bound(settings.host, settings.port) as listener:
+        asyncio.run(run(address, opener, settings, listener, say))
 
 
-async def _serve(
-    address: str, opener: Opener, settings: ServeSettings, listener: socket.socket, say: Callable[[str], None]
+async def run(
+    address: str,
+    opener: Opener,
+    settings: ServeSettings,
+    listener: socket.socket,
+    say: Callable[[str], None],
+    started: Callable[[Server], None] = lambda _: None,
 ) -> None:
+    """As ``serve``, on a bound socket and the running loop.
+
+    Args:
+        started: told of the server once its bundle is there, so that another thread can stop it: off the main thread
+            no signal does.
+    """
     threads = settings.threads or cores()
-    main = asyncio.current_task()
-    assert main is not None
-    loop = asyncio.get_running_loop()
-    came: list[int] = []
-
-    def end_at_once(number: int) -> None:
-        came.append(number)
-        main.cancel()
-
-    for number in ENDING:
-        loop.add_signal_handler(number, end_at_once, number)
     with (
         ThreadPoolExecutor(1, "mirabelle-network") as engine,
         ThreadPoolExecutor(threads, "mirabelle-decode") as decoders,
     ):
         shared = share(address, opener, settings, engine, decoders, threads)
-        try:
+        with _ended_at_once():
             await shared.current.open()
-        except asyncio.CancelledError:
-            raise Interrupted(came[0] if came else signal.SIGTERM) from None
+        server = Server(shared)
+        started(server)
         host, port = listener.getsockname()[:2]
         say(f"serving {shared.current.served.bundle.info.id} on http://{f'[{host}]' if ':' in host else host}:{port}")
         watching = asyncio.create_task(shared.current.watch()) if shared.current.is_pointer else None
-        await _Server(shared).serve([listener])
+        await server.serve([listener])
         if watching is not None:
             watching.cancel()
         await shared.current.served.batcher.close()
+
+
+@contextmanager
+def _ended_at_once() -> Iterator[None]:
+    """In the block a signal ends what the current task does, as nothing has been taken in yet."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    came: list[int] = []
+
+    def end(number: int) -> None:
+        came.append(number)
+        task.cancel()
+
+    with _heeding({number: functools.partial(end, number) for number in ENDING}, loop):
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not came:
+                raise
+            raise Interrupted(came[0]) from None
+
+
+@contextmanager
+def _heeding(answers: Mapping[signal.Signals, Callable[[], None]], loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """In the block signals are answered by the loop; afterwards as before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in answers}
+    for number, answer in answers.items():
+        loop.add_signal_handler(number, answer)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 def share(
@@ -112,9 +149,8 @@ def cores() -> int:
     return there
 
 
-def _listener(settings: ServeSettings) -> socket.socket:
-    """A bound socket, on which nobody listens until a bundle is there."""
-    host, port = settings.host, settings.port
+def bound(host: str, port: int) -> socket.socket:
+    """A bound socket, on which nobody listens until a bundle is there; raises ``UserError`` where it cannot be had."""
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -130,8 +166,12 @@ def _listener(settings: ServeSettings) -> socket.socket:
     return listener
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's, which ends in steps: answer on, stop accepting, wait for what comes on open connections, close."""
+class Server(uvicorn.Server):
+    """uvicorn's, which ends in steps: answer on, stop accepting, wait for what comes on open connections, close.
+
+    Attributes:
+        shared: its parts.
+    """
 
     def __init__(self, shared: Shared) -> None:
         settings = shared.settings
@@ -151,34 +191,29 @@ class _Server(uvicorn.Server):
             backlog=settings.max_connections,
         )
         super().__init__(config)
-        self._shared = shared
+        self.shared = shared
         self._tasks: set[asyncio.Task[bool]] = set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Our own handlers instead of uvicorn's, which end the process a second time when they are done."""
-        loop = asyncio.get_running_loop()
-        for number in ENDING:
-            loop.add_signal_handler(number, self._end, number)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        try:
+        ends = {number: functools.partial(self.stop, number) for number in ENDING}
+        with _heeding({**ends, signal.SIGHUP: self._reload}, asyncio.get_running_loop()):
             yield
-        finally:
-            for number in (*ENDING, signal.SIGHUP):
-                loop.remove_signal_handler(number)
 
-    def _end(self, number: int) -> None:
-        if self._shared.is_stopping:
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Begin to end: answer what is asked for a moment more, then take no more and finish; on the loop's thread."""
+        if self.shared.is_stopping:
             # Someone insists: on being done with waiting for more, and by Ctrl-C on being done.
             self.should_exit = True
             self.force_exit = number == signal.SIGINT
             return
-        self._shared.is_stopping = True
-        note("stopping", signal=signal.Signals(number).name, pictures=self._shared.work.taken_in)
-        asyncio.get_running_loop().call_later(self._shared.settings.linger_seconds, setattr, self, "should_exit", True)
+        self.shared.is_stopping = True
+        note("stopping", signal=signal.Signals(number).name, pictures=self.shared.work.taken_in)
+        asyncio.get_running_loop().call_later(self.shared.settings.linger_seconds, setattr, self, "should_exit", True)
 
     def _reload(self) -> None:
-        task = asyncio.ensure_future(self._shared.current.reload())
+        task = asyncio.ensure_future(self.shared.current.reload())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -198,7 +233,7 @@ class _Server(uvicorn.Server):
 
     def _protocol(self) -> asyncio.Protocol:
         return Connection(
-            self._shared.settings, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            self.shared.settings, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
 
     def _connections(self) -> list[Connection]:
