@@ -74,10 +74,8 @@ async def run(
         shared = share(address, opener, settings, engine, decoders, threads)
         with _ended_at_once():
             await shared.current.open()
-        server = Server(shared)
+        server = Server(shared, say)
         started(server)
-        host, port = listener.getsockname()[:2]
-        say(f"serving {shared.current.served.bundle.info.id} on http://{f'[{host}]' if ':' in host else host}:{port}")
         watching = asyncio.create_task(shared.current.watch()) if shared.current.is_pointer else None
         await server.serve([listener])
         if watching is not None:
@@ -173,7 +171,7 @@ class Server(uvicorn.Server):
         shared: its parts.
     """
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, say: Callable[[str], None]) -> None:
         settings = shared.settings
         config = uvicorn.Config(
             build_app(shared),
@@ -191,7 +189,7 @@ class Server(uvicorn.Server):
             backlog=settings.max_connections,
         )
         super().__init__(config)
-        self.shared = shared
+        self.shared, self._say = shared, say
         self._tasks: set[asyncio.Task[bool]] = set()
 
     @contextmanager
@@ -211,6 +209,14 @@ class Server(uvicorn.Server):
         self.shared.is_stopping = True
         note("stopping", signal=signal.Signals(number).name, pictures=self.shared.work.taken_in)
         asyncio.get_running_loop().call_later(self.shared.settings.linger_seconds, setattr, self, "should_exit", True)
+
+    async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Listen, and say where."""
+        await super().startup(list(sockets or ()))
+        for listener in sockets or ():
+            host, port = listener.getsockname()[:2]
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            self._say(f"serving {self.shared.current.served.bundle.info.id} on {address}")
 
     def _reload(self) -> None:
         task = asyncio.ensure_future(self.shared.current.reload())
