@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
+from mirabelle.bundle import Answer, BundleInfo, Likely, Neighbour, Outputs
 from mirabelle.decode import DecodedImage, DecodeOptions, decode
 from mirabelle.errors import OutputError
 
@@ -23,44 +23,26 @@ SIDE = 8
 LABELS = ("red", "green", "blue")
 
 
-@dataclass(frozen=True)
-class Info:
-    id: str
-    name: str = "colours"
-    labels: tuple[str, ...] = LABELS
-    fingerprint: str = "f" * 64
-    input_px: int = SIDE
-    width: int = 3
-    components: int = 2
-
-
-@dataclass(frozen=True)
-class Outputs:
-    features: np.ndarray
-    reduced: np.ndarray
-    probabilities: np.ndarray
-
-
-@dataclass(frozen=True)
-class Likely:
-    label: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    label: str
-    probability: float
-    probabilities: tuple[Likely, ...]
-    sure: bool = True
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    path: str
-    label: str
-    cosine: float
-    thumbnail: bytes
+def info_of(id_: str) -> BundleInfo:
+    return BundleInfo(
+        id=id_,
+        name="colours",
+        estimator="the mean colour",
+        labels=LABELS,
+        coarse_labels=(),
+        fingerprint="f" * 64,
+        embedding={},
+        input_px=SIDE,
+        width=3,
+        components=2,
+        precision="float32",
+        has_index=True,
+        created="2026-01-01T00:00:00Z",
+        versions={},
+        checks={},
+        card="# Colours",
+        sha256="0" * 64,
+    )
 
 
 class StandIn:
@@ -74,7 +56,7 @@ class StandIn:
     """
 
     def __init__(self, id_: str = "one", seconds: float = 0.0, broken: bool = False, index: bool = True) -> None:
-        self.info = Info(id_)
+        self.info = info_of(id_)
         self.seconds, self.broken, self.index = seconds, broken, index
         self.batches: list[int] = []
         pixels = ops.parameter([-1, SIDE, SIDE, 3], openvino.Type.u8, name="pixels")
@@ -94,7 +76,8 @@ class StandIn:
         if (pixels == 13).all(axis=(1, 2, 3)).any():
             raise RuntimeError("poisoned")
         shares = features + np.float32(1)
-        return Outputs(features, features[:, :2], shares / shares.sum(axis=1, keepdims=True))
+        found = shares / shares.sum(axis=1, keepdims=True)
+        return Outputs(features, features[:, :2], found, found.argmax(axis=1), np.isfinite(found).all(axis=1))
 
     def answer(self, outputs: Outputs, top: int | None = None) -> list[Answer]:
         return [self._answer(row, top) for row in outputs.probabilities]

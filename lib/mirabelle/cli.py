@@ -458,7 +458,7 @@ def serve(
         raise typer.BadParameter("name a bundle; `mirabelle bundle` makes one")
     more = [f"{name}={value}" for name, value in (("host", host), ("port", port)) if value is not None]
     settings = server.load_settings([*(set_ or []), *more])
-    from mirabelle.bundle import open_bundle  # type: ignore[import-not-found]
+    from mirabelle.bundle import open_bundle
 
     server.serve(bundle, open_bundle, settings, _console(quiet).say)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from mirabelle.bundle import Answer, Bundle, Neighbour, Outputs
 from mirabelle.errors import ImageError
-from mirabelle.serve.contract import Bundle
 from mirabelle.serve.work import Outcome
 
 _MAGIC = ((b"RIFF", "image/webp"), (b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
@@ -38,7 +38,14 @@ def of_reject(error: ImageError) -> dict[str, str]:
     return {"code": error.code, "stage": error.stage, "detail": error.detail}
 
 
-def of_answer(answer: Any) -> dict[str, Any]:
+def answer_of(bundle: Bundle, outputs: Outputs, top: int) -> Answer:
+    """What the outputs of one picture say; they are numbers, which the batcher has seen to."""
+    (answer,) = bundle.answer(outputs, top)
+    assert isinstance(answer, Answer)
+    return answer
+
+
+def of_answer(answer: Answer) -> dict[str, Any]:
     """The label and its probability, and those of the likeliest ones; of a chain the upper level beside."""
     told = {
         "label": answer.label,
@@ -46,11 +53,10 @@ def of_answer(answer: Any) -> dict[str, Any]:
         "sure": answer.sure,
         "probabilities": [{"label": one.label, "probability": one.probability} for one in answer.probabilities],
     }
-    coarse = getattr(answer, "coarse", None)
-    return told if coarse is None else {**told, "coarse": of_answer(coarse)}
+    return told if answer.coarse is None else {**told, "coarse": of_answer(answer.coarse)}
 
 
-def of_neighbour(neighbour: Any) -> dict[str, Any]:
+def of_neighbour(neighbour: Neighbour) -> dict[str, Any]:
     """A picture of the training set."""
     return {
         "path": neighbour.path,

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
+from mirabelle.bundle import Bundle
 from mirabelle.errors import UserError
 from mirabelle.serve import answers, shapes
 from mirabelle.serve.body import read_body
-from mirabelle.serve.contract import Bundle
 from mirabelle.serve.current import Served
 from mirabelle.serve.documenting import PICTURES, PROBLEMS, documented
 from mirabelle.serve.forms import pictures_of
@@ -40,7 +40,7 @@ async def predict(
 
     async def say(served: Served, outcome: Outcome) -> Members:
         assert outcome.row is not None and outcome.picture is not None
-        told = answers.of_answer(served.bundle.answer(outcome.row.outputs, top)[0])
+        told = answers.of_answer(answers.answer_of(served.bundle, outcome.row.outputs, top))
         if features:
             told["features"] = outcome.row.outputs.features[0]
         if explain:

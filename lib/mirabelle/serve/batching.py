@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from mirabelle.bundle import Outputs
 from mirabelle.errors import EmbedError, ImageError, RejectCode
-from mirabelle.serve.contract import Outputs, Pixels
+from mirabelle.network.engines import Pixels
 from mirabelle.serve.metrics import Metrics
 
 # How much a batch counts in the moving average of pictures a second.
@@ -159,7 +160,7 @@ class Batcher:
 
 def _row(outputs: Any, place: int) -> Outputs | ImageError:
     """One picture's outputs, or that they are no numbers."""
-    if not (np.isfinite(outputs.features[place]).all() and np.isfinite(outputs.probabilities[place]).all()):
+    if not outputs.finite[place]:
         return EmbedError(RejectCode.NOT_FINITE, "the network answered NaN or infinity")
     values = {field.name: getattr(outputs, field.name) for field in dataclasses.fields(outputs)}
     rows = {name: value[place : place + 1] for name, value in values.items() if isinstance(value, np.ndarray)}

@@ -18,9 +18,10 @@ import numpy as np
 import orjson
 from PIL import Image
 
+from mirabelle.bundle import Bundle
 from mirabelle.errors import MirabelleError, OutputError
+from mirabelle.network.engines import Pixels
 from mirabelle.serve.batching import Batcher
-from mirabelle.serve.contract import Bundle, Pixels
 from mirabelle.serve.logs import logger, note, told
 from mirabelle.serve.metrics import Metrics
 from mirabelle.serve.settings import ServeSettings

@@ -12,10 +12,11 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from mirabelle import __version__
+from mirabelle.bundle import Bundle
 from mirabelle.errors import ImageError
+from mirabelle.serve.answers import answer_of
 from mirabelle.serve.batching import Row
 from mirabelle.serve.body import read_body
-from mirabelle.serve.contract import Bundle
 from mirabelle.serve.current import Served
 from mirabelle.serve.documenting import INFERENCE, PROBLEMS, of_protocol, refused
 from mirabelle.serve.forms import Picture
@@ -180,7 +181,7 @@ def _response(bundle: Bundle, asked: Inference, rows: list[Row]) -> Response:
     outputs = [row.outputs for row in rows]
     values: dict[str, Callable[[], Any]] = {
         "probabilities": lambda: np.concatenate([one.probabilities for one in outputs]),
-        "label": lambda: [bundle.answer(one, 1)[0].label for one in outputs],
+        "label": lambda: [answer_of(bundle, one, 1).label for one in outputs],
         "features": lambda: np.concatenate([one.features for one in outputs]),
         "reduced": lambda: np.concatenate([one.reduced for one in outputs if one.reduced is not None]),
     }

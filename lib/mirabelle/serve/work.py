@@ -12,9 +12,10 @@ from typing import TypeVar
 
 from starlette.types import Message
 
+from mirabelle.decode import DecodedImage
 from mirabelle.errors import ImageError
+from mirabelle.network.engines import Pixels
 from mirabelle.serve.batching import Row
-from mirabelle.serve.contract import Decoded, Pixels
 from mirabelle.serve.current import Served
 from mirabelle.serve.forms import Picture
 from mirabelle.serve.metrics import Metrics
@@ -30,7 +31,7 @@ class Outcome:
     """What became of one picture: ``row`` and its size, or ``error``."""
 
     name: str | None
-    picture: Decoded | None = None
+    picture: DecodedImage | None = None
     row: Row | None = None
     error: ImageError | None = None
     decode_seconds: float = 0.0
@@ -72,7 +73,7 @@ class Work:
                 return [await self._one(served, pictures[0])]
             return list(await asyncio.gather(*(self._one(served, picture) for picture in pictures)))
 
-    async def decode(self, served: Served, content: bytes) -> Decoded:
+    async def decode(self, served: Served, content: bytes) -> DecodedImage:
         """A picture as the network takes it; raises ``DecodeError``."""
         with served.batcher.decoding():
             return await asyncio.get_running_loop().run_in_executor(self._decoders, served.bundle.decode, content)
@@ -96,7 +97,7 @@ class Work:
 
     async def _one(self, served: Served, picture: Picture) -> Outcome:
         started = time.perf_counter()
-        decoded: Decoded | None = None
+        decoded: DecodedImage | None = None
         try:
             decoded = await self.decode(served, picture.content)
             decode_seconds = time.perf_counter() - started
