@@ -19,7 +19,7 @@ import orjson
 from PIL import Image
 
 from mirabelle.bundle import Bundle
-from mirabelle.errors import MirabelleError, OutputError
+from mirabelle.errors import MirabelleError, OutputError, UserError
 from mirabelle.network.engines import Pixels
 from mirabelle.serve.batching import Batcher
 from mirabelle.serve.logs import logger, note, told
@@ -43,8 +43,12 @@ class Served:
         self.is_retired = False
 
     def heat(self, pixels: Pixels) -> bytes:
-        """What the network looked at, as a grey PNG: white where it looked most."""
-        values = np.asarray(self.bundle.explain(pixels), np.float32)
+        """What the network looked at, as a grey PNG: white where it looked most; empty where the bundle cannot tell."""
+        try:
+            values = np.asarray(self.bundle.explain(pixels), np.float32)
+        except UserError:
+            # A network without maps of places.
+            return b""
         grey = Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8))
         png = io.BytesIO()
         grey.resize(pixels.shape[1::-1], Image.Resampling.BILINEAR).save(png, "PNG")

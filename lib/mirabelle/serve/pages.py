@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+from html import escape
 from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
 
-from mirabelle.serve import metrics
+from mirabelle.serve import documentation, metrics
 from mirabelle.serve.example import example_picture
 from mirabelle.serve.problems import Code, Problem
 from mirabelle.serve.state import shared_of
@@ -15,7 +16,7 @@ from mirabelle.serve.state import shared_of
 router = APIRouter(include_in_schema=False)
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 # The files there are; a request can name no other.
-STATIC = ("page.css", "page.js", "docs.js", "icon.svg")
+STATIC = ("page.css", "page.js", "icon.svg")
 EXAMPLE = "example.png"
 
 
@@ -26,9 +27,12 @@ async def page() -> Response:
 
 
 @router.get("/docs")
-async def docs() -> Response:
-    """The API's documentation, rendered from ``/openapi.json`` by a script of ours."""
-    return _file("docs.html")
+async def docs(request: Request) -> Response:
+    """The API's documentation."""
+    bundle = shared_of(request).current.served.bundle
+    text = documentation.page(request.app.openapi())
+    text = text.replace("MODEL", escape(bundle.info.name)).replace("HOST", escape(str(request.base_url).rstrip("/")))
+    return Response(text, media_type="text/html")
 
 
 @router.get("/static/{name}")
