@@ -86,7 +86,7 @@ def bundles(network: str, precisions: list[str], scratch: str) -> Iterator[str]:
         if precision not in native_precisions():
             print(f"{precision}: not native here")
             continue
-        prepared = prepare_network(config, precision)  # type: ignore[arg-type]
+        prepared = prepare_network(config, precision)
         labels = [f"label {number}" for number in range(10)]
         weights = np.random.default_rng(0).normal(0, 0.01, (len(labels), prepared.embedding.width))
         classifier = Classifier("linear", "softmax", linear(weights, np.zeros(len(labels))))
