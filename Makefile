@@ -14,6 +14,8 @@ WHEEL := dist/mirabelle-0.1.0-py3-none-any.whl
 SOURCES := $(shell find lib/mirabelle -type f -not -path '*/__pycache__/*')
 # Where the demo keeps its pictures and results.
 DEMO ?= demo
+# Where make demo-serve listens.
+PORT ?= 8080
 # How many processes run the tests. A file's tests stay in one of them, and so share its session and server.
 N ?= 2
 # Files with few tests, which start Spark and clusters, go first: with the many of the unit tier last, no process idles.
@@ -22,7 +24,7 @@ PARALLEL = -n $(N) --dist loadfile --no-loadscope-reorder
 export PYSPARK_PYTHON := $(abspath $(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-planes demo-s3 demo-in-bucket test coverage test-quick test-long check lint types contract package lock bench bench-short bench-docs clean java
+.PHONY: help demo demo-planes demo-s3 demo-serve demo-in-bucket test coverage test-quick test-long check lint types contract package lock bench bench-short bench-docs clean java
 
 help:  ## Say what there is
 	@grep -E '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9.-]+):.*## /  make \1\t/' | expand -t 20
@@ -44,6 +46,10 @@ demo-planes: $(READY) $(WHEEL) java  ## Draw a small photo site, crawl and explo
 demo-s3: $(READY) $(WHEEL) java  ## The same with pictures and output in a bucket of a MinIO of its own
 	scripts/minio run $(MAKE) --no-print-directory demo-in-bucket
 	@echo "the bucket's output, before the server went: $(DEMO)/bucket"
+
+demo-serve: $(READY)  ## After make demo: bundle what it learnt and serve it on this machine, until Ctrl-C (PORT=8080)
+	$(BIN)/mirabelle bundle --config conf/demo.yaml --index --set images.root=$(DEMO)/pictures --set output=$(DEMO)/output
+	$(BIN)/mirabelle serve "$$(ls -d $(DEMO)/output/bundle/*/ | tail -1)" --port $(PORT)
 
 demo-in-bucket: $(READY) $(WHEEL) java
 	$(BIN)/python scripts/render_fruits.py $(DEMO)/pictures

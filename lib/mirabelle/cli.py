@@ -309,6 +309,47 @@ def predict(
 
 
 @app.command()
+def serve(
+    bundle: Annotated[
+        str | None,
+        typer.Argument(help="Folder or .tar that `mirabelle bundle` wrote, here or s3://; or a current.json to watch."),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="Address to listen on [127.0.0.1]; 0.0.0.0 lets other machines in.")
+    ] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port to listen on [8080]; 0 takes a free one.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the server; can be given many times."),
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Every setting, its default and its meaning.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Answer pictures over HTTP, by what a run learnt: a page, /v1, the Open Inference Protocol v2, /docs, /metrics.
+
+    Try it with `curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' localhost:8080/v1/predict`.
+
+    Settings stand in `--set` or as `MIRABELLE_SERVE_...` in the environment; bearer tokens in a file
+    (`--set tokens_file=FILE`) or in `MIRABELLE_SERVE_TOKENS`. SIGTERM ends it once every request that was taken in is
+    answered; SIGHUP opens the bundle anew, and so does another name in a `current.json`.
+    """
+    try:
+        from mirabelle import serve as server
+    except ImportError as error:
+        raise PreflightError(f"serving needs {error.name}, which is not here; install mirabelle[serve]") from error
+    if explain:
+        typer.echo(server.explain_settings())
+        return
+    if bundle is None:
+        raise typer.BadParameter("name a bundle; `mirabelle bundle` makes one")
+    more = [f"{name}={value}" for name, value in (("host", host), ("port", port)) if value is not None]
+    settings = server.load_settings([*(set_ or []), *more])
+    from mirabelle.bundle import open_bundle
+
+    server.serve(bundle, open_bundle, settings, _console(quiet).say)
+
+
+@app.command()
 def verify(
     output: Annotated[str | None, typer.Argument(metavar="OUT", help="The output; or --config, --set output=.")] = None,
     config: ConfigFile = None,
@@ -420,47 +461,6 @@ def submit(
     )
     if code:
         raise typer.Exit(code)
-
-
-@app.command()
-def serve(
-    bundle: Annotated[
-        str | None,
-        typer.Argument(help="Folder or .tar that `mirabelle bundle` wrote, here or s3://; or a current.json to watch."),
-    ] = None,
-    host: Annotated[
-        str | None, typer.Option("--host", help="Address to listen on [127.0.0.1]; 0.0.0.0 lets other machines in.")
-    ] = None,
-    port: Annotated[int | None, typer.Option("--port", help="Port to listen on [8080]; 0 takes a free one.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the server; can be given many times."),
-    ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Every setting, its default and its meaning.")] = False,
-    quiet: Quiet = False,
-) -> None:
-    """Answer pictures over HTTP, by what a run learnt: a page, /v1, the Open Inference Protocol v2, /docs, /metrics.
-
-    Try it with `curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' localhost:8080/v1/predict`.
-
-    Settings stand in `--set` or as `MIRABELLE_SERVE_...` in the environment; bearer tokens in a file
-    (`--set tokens_file=FILE`) or in `MIRABELLE_SERVE_TOKENS`. SIGTERM ends it once every request that was taken in is
-    answered; SIGHUP opens the bundle anew, and so does another name in a `current.json`.
-    """
-    try:
-        from mirabelle import serve as server
-    except ImportError as error:
-        raise PreflightError(f"serving needs {error.name}, which is not here; install mirabelle[serve]") from error
-    if explain:
-        typer.echo(server.explain_settings())
-        return
-    if bundle is None:
-        raise typer.BadParameter("name a bundle; `mirabelle bundle` makes one")
-    more = [f"{name}={value}" for name, value in (("host", host), ("port", port)) if value is not None]
-    settings = server.load_settings([*(set_ or []), *more])
-    from mirabelle.bundle import open_bundle
-
-    server.serve(bundle, open_bundle, settings, _console(quiet).say)
 
 
 @app.command()
