@@ -198,6 +198,21 @@ def taught_network(row: Backbone, input_px: int, path: Path) -> keras.Model:
     return model
 
 
+def in_float32(model: keras.Model) -> keras.Model:
+    """The same network with every layer in float32, whatever policy it was taught under; itself, where it is so."""
+    keras = import_keras()
+    if all(layer.dtype_policy.name == "float32" for layer in model.layers):
+        return model
+    config = model.get_config()
+    for layer in config["layers"]:
+        layer["config"]["dtype"] = "float32"
+    plain = type(model).from_config(config)
+    # Under every such policy the weights themselves are float32.
+    plain.set_weights(model.get_weights())
+    assert isinstance(plain, keras.Model)
+    return plain
+
+
 def headless(model: keras.Model, layer: str, pooling: str) -> keras.Model:
     """``model`` from its input to ``layer``'s output, folded to one vector a picture: float32 (n, width).
 

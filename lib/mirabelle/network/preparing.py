@@ -220,6 +220,9 @@ def _build(config: Config, key: dict[str, Any], folder: Path) -> None:
     keras.config.set_dtype_policy(policy)
     try:
         model = weights.load(row, weights.parse(config.backbone.weights), key["input_px"], cache_folder(config))
+        if key["policy"] == "any":
+            # The converter knows no layers in bfloat16.
+            model = backbones.in_float32(model)
         headless = backbones.headless(model, key["layer"], key["pooling"])
     finally:
         keras.config.set_dtype_policy(before)

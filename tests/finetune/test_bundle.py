@@ -1,0 +1,97 @@
+"""Networks that were taught, bundled: the answer of OpenVINO and NumPy is the one that Keras was judged by."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import draw
+from mirabelle import open_bundle
+from mirabelle.bundle import Answer
+from mirabelle.cli import main
+
+TINTS = {"amber": (150, 100, 0), "beryl": (0, 150, 100), "coral": (150, 0, 50)}
+QUICK = {
+    "input_px": 16,
+    "hidden": [8],
+    "batch_images": 16,
+    "epochs": 2,
+    "optimizer": "Adam",
+    "optimizer_params": {"learning_rate": 0.003},
+}
+
+
+def learn(root: Path, labels: int, *more: str, **finetune: Any) -> Path:
+    """Teach a small network, and bundle it; the bundle's folder."""
+    for number, (label, tint) in enumerate(list(TINTS.items())[:labels]):
+        for i in range(20):
+            draw(root / "pictures" / label / f"{i}.png", 100 * number + i, (20, 20), tint)
+    told = [
+        f"output={root / 'output'}",
+        f"cache={root / 'cache'}",
+        f"images.root={root / 'pictures'}",
+        "images.layout={label}/{name}",
+        f"finetune={json.dumps({**QUICK, **finetune})}",
+    ]
+    settings = [word for one in told for word in ("--set", one)]
+    assert main(["finetune", "--quiet", *settings]) == 0
+    # Of those that bundling needs, the first two alone.
+    assert main(["bundle", "--quiet", *settings[:4], *(word for one in more for word in ("--set", one))]) == 0
+    (folder,) = (path for path in (root / "output" / "bundle").iterdir() if path.is_dir())
+    return folder
+
+
+def differences(folder: Path) -> tuple[float, int]:
+    """How far a bundle's probabilities are off those of the judgement, and how many it was judged on."""
+    whole = open_bundle(str(folder))
+    said = pd.concat([pd.read_parquet(path) for path in (folder.parents[1] / "predictions").rglob("*.parquet")])
+    found = whole.predictions(said["path"].tolist())
+    off = 0.0
+    for one, row in zip(found, said.to_dict("records"), strict=True):
+        assert isinstance(one.answer, Answer) and one.answer.label == row["predicted"]
+        off = max(off, float(np.abs(one.probabilities - row["probabilities"]).max()))
+    return off, len(said)
+
+
+@pytest.mark.parametrize(
+    ("labels", "finetune"),
+    [(3, {}), (2, {"pooling": "avg", "hidden": []})],
+    ids=["three labels", "two labels, nothing hidden"],
+)
+def test_it_says_what_the_network_was_judged_by(tmp_path: Path, labels: int, finetune: dict[str, Any]) -> None:
+    folder = learn(tmp_path, labels, **finetune)
+    off, many = differences(folder)
+    facts = json.loads((folder / "bundle.json").read_text())
+    assert off <= 1e-5 and many == facts["checks"]["pictures"] > 5
+    whole = open_bundle(str(folder))
+    assert whole.info.labels == tuple(TINTS)[:labels] and whole.info.components == 0
+    assert whole.info.width == (8 if labels == 3 else 128)
+    # Its answer rests on places.
+    picture = next((tmp_path / "pictures" / "amber").iterdir()).read_bytes()
+    heat = whole.explain(whole.decode(picture).pixels)
+    assert heat.shape == (1, 1) and heat[0, 0] in (0, 1)
+    assert "others." in whole.info.card and "small" in whole.info.card
+
+
+def test_one_taught_in_bf16_is_close(tmp_path: Path) -> None:
+    folder = learn(tmp_path, 2, precision="bf16")
+    off, _ = differences(folder)
+    assert off < 0.05
+    assert json.loads((folder / "bundle.json").read_text())["checks"]["probabilities_off"] == pytest.approx(
+        off, abs=1e-6
+    )
+
+
+def test_its_training_pictures_have_no_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = learn(tmp_path, 2)
+    output = folder.parents[1]
+    sets = ["--set", f"output={output}", "--set", f"cache={tmp_path / 'cache'}"]
+    assert main(["bundle", "--quiet", "--index", *sets]) == 2
+    assert "leave --index out" in capsys.readouterr().err
+    assert main(["bundle", "--quiet", *sets, "--set", "decode.ground=[0, 0, 0]"]) == 2
+    assert "give the configuration that it was taught with" in capsys.readouterr().err

@@ -1,0 +1,95 @@
+"""200 real pictures, awkward ones included: a bundle of each classifier says what the batch job's tables say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+
+from conftest import SHARED
+from mirabelle import open_bundle
+from mirabelle.bundle import Answer, Bundle, Prediction, Rejected
+from mirabelle.config import load
+from mirabelle.console import Console
+from mirabelle.network.engines import native_precisions
+from mirabelle.pipeline import execute
+from mirabelle.pipeline.bundling import bundle
+
+CLASSIFIERS: dict[str, dict[str, Any]] = {
+    "LogisticRegression": {"maxIter": 20, "regParam": 0.01},
+    "LinearSVC": {"maxIter": 5},
+    "RandomForestClassifier": {"numTrees": 20},
+    "GBTClassifier": {"maxIter": 2, "maxDepth": 3},
+    "DecisionTreeClassifier": {},
+    "NaiveBayes": {"modelType": "gaussian"},
+    "MultilayerPerceptronClassifier": {"layers": [8], "maxIter": 20},
+}
+KINDS = ("Banana", "Lemon", "Walnut")
+
+
+def list_pictures(to: Path) -> list[str]:
+    """A manifest of 60 fruits and 82 aeroplanes to learn from and be judged on, and of the 58 awkward files."""
+    data = SHARED / "data"
+    if not (data / "awkward").is_dir() or not (data / "planes").is_dir() or not (data / "fruits").is_dir():
+        pytest.skip("the real pictures (shared/data) are not on this machine")
+    fruits = [path for kind in KINDS for path in sorted((data / "fruits" / "Training" / kind).iterdir())[:20]]
+    planes = sorted((data / "planes" / "photos").iterdir())[::32][:82]
+    awkward = sorted((data / "awkward").iterdir())
+    labels = [*(path.parent.name for path in fruits), *["plane"] * len(planes), *[None] * len(awkward)]
+    rows = pd.DataFrame({"path": [str(path) for path in [*fruits, *planes, *awkward]], "label": labels})
+    rows["split"] = np.where(np.arange(len(rows)) % 3 == 0, "Test", "Training")
+    rows.to_parquet(to)
+    assert len(rows) == 200
+    return rows["path"].tolist()
+
+
+def same_pictures(whole: Bundle, paths: list[str], output: Path) -> dict[str, Prediction]:
+    """Features to the bit, and rejects to the word."""
+    found = dict(zip(paths, whole.predictions(paths), strict=True))
+    features, rejects = (pd.read_parquet(output / name).set_index("path") for name in ("features", "rejects"))
+    assert {*features.index, *rejects.index} == set(paths) and len(rejects) > 15
+    for path, row in features.iterrows():
+        one = found[str(path)]
+        np.testing.assert_array_equal(one.features, row["features"])
+        assert (one.width_px, one.height_px) == (row["width_px"], row["height_px"])
+    for path, row in rejects.iterrows():
+        assert found[str(path)].answer == Rejected(row["code"], row["detail"], row["stage"])
+    return found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_no_skew(spark: SparkSession, tmp_path: Path, cache: Path, vgg16_weights: Path, precision: str) -> None:
+    if precision not in native_precisions():
+        pytest.skip(f"this machine's CPU has no {precision}")
+    paths = list_pictures(tmp_path / "pictures.parquet")
+    output = tmp_path / "output"
+    given = [
+        f"images.manifest={tmp_path / 'pictures.parquet'}",
+        f"output={output}",
+        f"cache={cache}",
+        f"engine.precision={precision}",
+        "backbone.name=vgg16",
+        f"backbone.weights={vgg16_weights}",
+        "backbone.input_px=64",
+        "limits.max_reject_share=1",
+    ]
+    console = Console(quiet=True)
+    execute(load(None, given, {}), ["extract", "reduce"], "extract", console)
+    for number, (name, params) in enumerate(CLASSIFIERS.items()):
+        told = [*given, f"classify.estimator={name}", f"classify.params={json.dumps(params)}"]
+        job = execute(load(None, told, {}), ["train"], "train", console)
+        folder = dict(bundle(load(None, given, {}), console))["bundle"].split(",")[0]
+        whole = open_bundle(folder)
+        assert whole.info.estimator.startswith(name)
+        found = same_pictures(whole, paths, output) if number == 0 else {}
+        said = pd.read_parquet(job.folder("predictions"))
+        assert len(said) > 40
+        ours = found or dict(zip(said["path"], whole.predictions(said["path"].tolist()), strict=True))
+        for row in said.to_dict("records"):
+            one = ours[row["path"]]
+            assert isinstance(one.answer, Answer) and one.answer.label == row["predicted"]
+            np.testing.assert_allclose(one.probabilities, row["probabilities"], rtol=0, atol=1e-5)
