@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 from conftest import draw_kinds
-from mirabelle import load_config
+from mirabelle import load_config, open_bundle
+from mirabelle.bundle import Answer
 from mirabelle.console import Console
 from mirabelle.finetune import Kept
+from mirabelle.pipeline.bundling import bundle
 from mirabelle.pipeline.finetune import finetune
 from object_store import Server, upload_folder
 
@@ -62,7 +64,15 @@ def test_from_a_bucket_to_a_bucket(
     facts = [json.loads(read(client, bucket, key)) for key in keys if key.endswith("finetuned.json")]
     whole = next(one for one in facts if not one.get("interrupted"))
     assert whole["epochs"] == 3
-    # From the bucket another lesson goes on with it.
+    # Bundled into the bucket, of the one that was not cut short, it is opened there.
+    (folder,) = (text.split(",")[0] for name, text in bundle(config, Console(quiet=True)) if name == "bundle")
+    said = pd.read_parquet(io.BytesIO(read(client, bucket, predictions)))
+    for place in (folder, f"{folder}.tar"):
+        whole_bundle = open_bundle(place)
+        assert whole_bundle.info.embedding["weights"] == "model.keras"
+        answers = whole_bundle.predict(said["path"].tolist())
+        assert [one.label for one in answers if isinstance(one, Answer)] == said["predicted"].tolist()
+    # From there another lesson goes on with it, too.
     model = f"s3://{bucket}/out/finetuned/{whole['id']}/model.keras"
     further = load_config(None, [*told, f"finetune.weights={model}", "finetune.epochs=1"])
     finetune(further, Console(quiet=True))

@@ -73,17 +73,20 @@ def choose(job: Job, wanted: str | None) -> tuple[str, dict[str, Any]]:
             f"of the classifiers of {job.output} {many} an id that begins with {wanted}; they are"
             f" {', '.join(sorted(found))}"
         )
-    kind, path = found[wanted if wanted in found else fitting[-1]]
+    for one in [wanted] if wanted in found else reversed(fitting):
+        kind, path = found[str(one)]
+        facts = _read(job, path)
+        if not facts.get("interrupted"):
+            return kind, facts
+    raise BundleError(f"{fitting[-1]} was interrupted before it was judged; teach it to its end, or give another --id")
+
+
+def _read(job: Job, path: str) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads(job.store.read(path, MAX_FACTS_BYTES))
-        facts = {**facts, "labels": facts["labels"], "id": facts["id"]}
+        return {**facts, "labels": facts["labels"], "id": facts["id"]}
     except (ValueError, KeyError, TypeError, FetchError) as error:
         raise OutputError(f"{path} is damaged ({error}); remove its folder, and run its stage again") from error
-    if facts.get("interrupted"):
-        raise BundleError(
-            f"{facts['id']} was interrupted before it was judged; teach it to its end, or give another --id"
-        )
-    return kind, facts
 
 
 def gather(job: Job, kind: str, facts: dict[str, Any]) -> Parts:
