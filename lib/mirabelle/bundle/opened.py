@@ -6,6 +6,7 @@ of the batch job, so that answers are the same to 1e-5.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -25,10 +26,12 @@ from mirabelle.bundle.sealing import read_sealed
 from mirabelle.decode import PREPROCESSING_VERSION, DecodedImage, DecodeOptions, decode
 from mirabelle.errors import BundleError, DecodeError, EmbedError, PreflightError, RejectCode
 from mirabelle.network.embedding import Embedding, Precision
-from mirabelle.network.engines import Features, Files, OpenVinoEngine, Pixels
+from mirabelle.network.engines import Features, Files, OpenVinoEngine, Pixels, native_precisions
 from mirabelle.reduction import Projection
 from mirabelle.storage import S3Options
 from mirabelle.storage.opening import AS_AWS_SAYS
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 CARD = "MODEL_CARD.md"
@@ -237,6 +240,10 @@ def _engine(network: Files, precision: Precision, threads: int) -> OpenVinoEngin
     if not network["model.xml"].lstrip().startswith(b"<?xml"):
         raise BundleError("the bundle's network is not in OpenVINO's form; do not trust this bundle")
     try:
+        if precision == "bf16" and precision not in native_precisions():
+            log.warning(
+                "this CPU has no bf16: the network runs in float32, and answers are close to the batch job's alone"
+            )
         return OpenVinoEngine(network, precision, threads)
     except ImportError as error:
         raise PreflightError(
