@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from conftest import mean_colour_network
+from mirabelle.bundle.chaining import Chain
 from mirabelle.bundle.classifying import Classifier, linear
 from mirabelle.bundle.opened import CARD
 from mirabelle.bundle.sealing import Files, seal, to_tar
@@ -31,7 +32,7 @@ def colours(projection: Projection | None = None) -> Parts:
     weights = np.eye(3) / 10 if projection is None else projection.components.T / 10
     intercepts = np.zeros(3) if projection is None else projection.mean / 10
     classifier = Classifier("linear", "softmax", linear(weights, intercepts))
-    return Parts("classifier", facts, mean_colour_network(INPUT_PX), projection, classifier)
+    return Parts("classifier", facts, mean_colour_network(INPUT_PX), projection, Chain(classifier, LABELS, {}))
 
 
 def made(parts: Parts | None = None, files: Files | None = None, **facts: Any) -> Files:

@@ -77,7 +77,9 @@ class StandIn:
             raise RuntimeError("poisoned")
         shares = features + np.float32(1)
         found = shares / shares.sum(axis=1, keepdims=True)
-        return Outputs(features, features[:, :2], found, found.argmax(axis=1), np.isfinite(found).all(axis=1))
+        chosen, sure = found.argmax(axis=1), np.ones(len(found), np.bool_)
+        finite = np.isfinite(found).all(axis=1)
+        return Outputs(features, features[:, :2], found, chosen, finite, found, chosen, sure, sure)
 
     def answer(self, outputs: Outputs, top: int | None = None) -> list[Answer]:
         return [self._answer(row, top) for row in outputs.probabilities]

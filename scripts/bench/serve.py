@@ -71,6 +71,7 @@ def main() -> None:
 
 def bundles(network: str, precisions: list[str], scratch: str) -> Iterator[str]:
     """A bundle for each precision that this machine has natively, of a network and a classifier of random weights."""
+    from mirabelle.bundle.chaining import Chain
     from mirabelle.bundle.classifying import Classifier, linear
     from mirabelle.bundle.opened import CARD
     from mirabelle.bundle.sealing import seal
@@ -91,7 +92,7 @@ def bundles(network: str, precisions: list[str], scratch: str) -> Iterator[str]:
         weights = np.random.default_rng(0).normal(0, 0.01, (len(labels), prepared.embedding.width))
         classifier = Classifier("linear", "softmax", linear(weights, np.zeros(len(labels))))
         told = {"id": "random", "estimator": "LogisticRegression", "features": "full", "labels": labels, "pca": None}
-        parts = Parts("classifier", told, prepared, None, classifier)
+        parts = Parts("classifier", told, prepared, None, Chain(classifier, tuple(labels), {}))
         files = seal(facts_of(parts, f"{network}-{precision}", network, {}), {**files_of(parts), CARD: b"# random\n"})
         folder = Path(scratch) / f"{network}-{precision}"
         for name, content in files.items():

@@ -180,7 +180,7 @@ def test_a_bundle_answers_as_the_run_did(trained: Trained, kind: str) -> None:
     assert len(near) == 3 and not {one.path for one in near} & set(said.index)
     assert near[0].thumbnail[8:12] == b"WEBP"
     facts = json.loads((folder / "bundle.json").read_text())
-    assert facts["classifiers"][0]["id"] == id_
+    assert facts["learnt"]["id"] == id_
     assert (facts["checks"]["rows"], facts["checks"]["pictures"]) == (18, 18)
     assert bool(whole.info.components) == (kind == "reduced")
     card = (folder / "MODEL_CARD.md").read_text()
@@ -217,3 +217,32 @@ def test_one_of_several_is_chosen_by_its_id(trained: Trained) -> None:
         trained.bundle(wanted="x")
     with pytest.raises(BundleError, match="another --name"):
         trained.bundle(name="a/b")
+
+
+@pytest.mark.parametrize("least", [12, 13], ids=["a step for each", "one label is the whole answer"])
+def test_a_chain_answers_as_the_run_did(spark: SparkSession, tmp_path: Path, cache: Path, least: int) -> None:
+    pictures = draw_kinds(tmp_path / "drawn")
+    for folder in sorted(pictures.glob("*/*")):
+        kind = "cool" if folder.name == "beryl" else "warm"
+        shutil.copytree(folder, tmp_path / "pictures" / folder.parent.name / kind / folder.name)
+    output = tmp_path / "output"
+    given = [f"images.root={tmp_path / 'pictures'}", f"output={output}", f"cache={cache}", *SMALL]
+    given += ["images.layout={split}/{kind}/{label}/{name}", "classify.chain=[kind, label]", "classify.precision=0.9"]
+    given += [f"classify.min_rows={least}", "classify.params={maxIter: 5}", "classify.folds=2"]
+    config = load(None, given, {})
+    job = execute(config, ["extract", "reduce", "train"], "run", Console(quiet=True))
+    folder = dict(bundle(config, Console(quiet=True)))["bundle"].split(",")[0]
+    whole = open_bundle(folder)
+    assert whole.info.coarse_labels == ("cool", "warm")
+    assert whole.info.labels == ("cool / beryl" if least == 12 else "cool", "warm / amber", "warm / coral")
+    said = pd.read_parquet(job.folder("predictions"))
+    found = whole.predict(said["path"].tolist())
+    for answer, row in zip(found, said.to_dict("records"), strict=True):
+        assert isinstance(answer, Answer) and answer.coarse is not None
+        assert answer.given == row["chain_answer"]
+        assert answer.coarse.label == row["predicted"]
+        assert answer.probability == pytest.approx(row["chain_probability"], abs=1e-6)
+        assert {one.label: one.probability for one in answer.coarse.probabilities} == pytest.approx(
+            dict(zip(("cool", "warm"), row["probabilities"], strict=True)), abs=1e-6
+        )
+    assert "## The chain" in whole.info.card and "| both |" in whole.info.card

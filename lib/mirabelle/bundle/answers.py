@@ -19,7 +19,7 @@ class BundleInfo:
         id: of the bundle, in its output.
         name: for people and for addresses: letters, digits, dots and hyphens.
         estimator: what kind of classifier, on what.
-        labels: what it tells apart, in the order of ``Outputs.probabilities``.
+        labels: what it tells apart, in the order of ``Outputs.probabilities``; of a chain its ends, ``coarse / fine``.
         coarse_labels: of a chain its upper level's; else empty.
         fingerprint: of the embedding: features may be compared only where it is equal.
         embedding: its parts.
@@ -61,9 +61,14 @@ class Outputs:
     Attributes:
         features: float32 (n, width).
         reduced: float32 (n, components); None: the bundle has no PCA.
-        probabilities: float32 (n, classes).
-        predicted: int64 (n,), the class that wins, by the numbers before they were rounded to float32.
+        probabilities: float32 (n, labels).
+        predicted: int64 (n,), the label that wins, by the numbers before they were rounded to float32; of a chain the
+            likeliest under the likeliest coarse one.
         finite: bool (n,), whether the network answered with numbers; where not, the rest of the row says nothing.
+        coarse: float32 (n, coarse labels), of a chain's upper level; without a chain the same as ``probabilities``.
+        coarse_predicted: int64 (n,), the coarse label that wins.
+        sure: bool (n,), whether a chain's thresholds are reached by the label that wins; without a chain always.
+        coarse_sure: bool (n,), or by its coarse label, at least.
     """
 
     features: npt.NDArray[np.float32]
@@ -71,6 +76,10 @@ class Outputs:
     probabilities: npt.NDArray[np.float32]
     predicted: npt.NDArray[np.int64]
     finite: npt.NDArray[np.bool_]
+    coarse: npt.NDArray[np.float32]
+    coarse_predicted: npt.NDArray[np.int64]
+    sure: npt.NDArray[np.bool_]
+    coarse_sure: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.features)
@@ -93,7 +102,7 @@ class Answer:
         probability: of it.
         probabilities: of the likeliest labels, likeliest first.
         sure: False where a chain's threshold was not reached.
-        coarse: a chain's upper level; None: there is one level.
+        coarse: a chain's upper level, sure by a threshold of its own; None: there is one level.
     """
 
     label: str
@@ -101,6 +110,13 @@ class Answer:
     probabilities: tuple[Likely, ...]
     sure: bool = True
     coarse: Answer | None = None
+
+    @property
+    def given(self) -> str | None:
+        """The answer as finely as it is sure enough; None: it is not sure at all."""
+        if self.sure:
+            return self.label
+        return self.coarse.label if self.coarse and self.coarse.sure else None
 
 
 @dataclass(frozen=True)

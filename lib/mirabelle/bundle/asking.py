@@ -70,7 +70,8 @@ def as_lines(rows: Iterator[Row], paths: Sequence[str], info: BundleInfo) -> Ite
     base = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths and not is_s3(paths[0]) else ""
     shown = {path: os.path.relpath(path, base) if base else path for path in paths}
     wide = min(MOST_WIDE, max([len("picture"), *map(len, shown.values())]))
-    label = min(MOST_WIDE, max([len("answer"), *map(len, info.labels)]))
+    unsure = [f"not sure: {one}" for one in info.coarse_labels]
+    label = min(MOST_WIDE, max(map(len, ["answer", *info.labels, *unsure])))
     yield f"{'picture':<{wide}}  {'answer':<{label}}  probability  then"
     for path, found in rows:
         answer = found.answer
@@ -78,9 +79,11 @@ def as_lines(rows: Iterator[Row], paths: Sequence[str], info: BundleInfo) -> Ite
             told = f"{answer.code}: {answer.detail}" if answer.detail else answer.code
             yield f"{shown[path]:<{wide}}  {'-':<{label}}  rejected     {told}"
             continue
-        others = [one for one in answer.probabilities if one.label != answer.label]
+        said = answer if answer.sure or answer.coarse is None else answer.coarse
+        others = [one for one in said.probabilities if one.label != said.label]
         then = ", ".join(f"{one.label} {one.probability:.3f}" for one in others)
-        yield f"{shown[path]:<{wide}}  {answer.label:<{label}}  {answer.probability:<11.3f}  {then}".rstrip()
+        given = answer.given or f"not sure: {said.label}"
+        yield f"{shown[path]:<{wide}}  {given:<{label}}  {said.probability:<11.3f}  {then}".rstrip()
 
 
 def as_json(path: str, found: Prediction) -> dict[str, Any]:
@@ -114,7 +117,8 @@ def _answer_json(answer: Answer) -> dict[str, Any]:
 def as_parquet(rows: Sequence[Row], info: BundleInfo) -> bytes:
     """One Parquet file: ``path, width_px, height_px, predicted, probability, probabilities, stage, code, detail``.
 
-    Probabilities are in the order of the labels, which are in the file's metadata with what the bundle is.
+    Of a chain ``chain_answer``, too: what is sure enough. Probabilities are in the order of the labels, which are in
+    the file's metadata with what the bundle is.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -131,6 +135,7 @@ def as_parquet(rows: Sequence[Row], info: BundleInfo) -> bytes:
             pa.field(PROBABILITY, pa.float32()),
             pa.field(schema.PROBABILITIES, pa.list_(pa.field("element", pa.float32(), nullable=False))),
             *(pa.field(name, pa.string()) for name in strings),
+            *([pa.field(schema.CHAIN_ANSWER, pa.string())] if info.coarse_labels else []),
         ],
         metadata=facts,
     )
@@ -138,7 +143,8 @@ def as_parquet(rows: Sequence[Row], info: BundleInfo) -> bytes:
     for path, found in rows:
         one = as_json(path, found)
         probabilities = None if found.probabilities is None or schema.CODE in one else found.probabilities.tolist()
-        values.append({**one, schema.PROBABILITIES: probabilities})
+        given = None if isinstance(found.answer, Rejected) else found.answer.given
+        values.append({**one, schema.PROBABILITIES: probabilities, schema.CHAIN_ANSWER: given})
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(values, columns), sink, compression="zstd")
     return sink.getvalue()

@@ -66,9 +66,10 @@ class Classifier:
             found = self.probabilities(np.zeros((1, width)))
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise BundleError(f"{name}: its arrays do not fit together ({error}); bundle it again") from error
-        if found.shape != (1, classes) or (self.thresholds and len(self.thresholds) != classes):
+        if found.shape != (1, classes) or len(self.thresholds) not in (0, classes):
             raise BundleError(
-                f"{name}: it tells {found.shape[1]} classes apart and has {classes} labels; bundle it again"
+                f"{name}: it tells {found.shape[1]} classes apart, with {len(self.thresholds)} thresholds, and has"
+                f" {classes} labels; bundle it again"
             )
 
     def to_bytes(self) -> bytes:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mirabelle.bundle.answers import Answer, BundleInfo, Likely, Neighbour, Outputs, Prediction, Rejected
-from mirabelle.bundle.classifying import Classifier, read_arrays
+from mirabelle.bundle.chaining import Chain, read_chain
 from mirabelle.bundle.index import Index
 from mirabelle.bundle.looking import Looker
 from mirabelle.bundle.predicting import predictions
@@ -49,22 +49,23 @@ class Bundle:
     def __init__(self, facts: dict[str, Any], files: dict[str, bytes], threads: int, s3: S3Options) -> None:
         """Build it of what ``read_sealed`` gave; raises ``BundleError`` where that does not fit together."""
         self.threads, self.s3 = threads, s3
+        if facts.get("format") != FORMAT:
+            raise BundleError(
+                f"the bundle has the form {facts.get('format')}, and this Mirabelle reads {FORMAT}; update it"
+            )
         try:
-            self.info = _info(facts, files)
             self._options = DecodeOptions(**{**facts["decode"], "ground": tuple(facts["decode"]["ground"])})
-            reduction, told = facts["reduction"], facts["classifiers"][0]
+            reduction = facts["reduction"]
             self._projection = Projection.from_bytes(files[reduction["file"]]) if reduction else None
-            arrays = read_arrays(files[told["file"]], told["file"])
-            self._classifier = Classifier(told["kind"], told["link"], arrays, tuple(told["thresholds"]))
-            self._is_of_reduced = told["input"] == "reduced"
+            self._chain = read_chain(facts, files)
+            self.info = _info(facts, files, self._chain)
             self._network = {name: files[path] for name, path in facts["network"]["files"].items()}
             self._precision: Precision = facts["embedding"]["precision"]
             index = facts["index"]
             self._index = Index.from_files(index, files) if index else None
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise BundleError(f"the bundle's facts do not fit together ({error!r}); bundle it again") from error
-        width = self.info.components if self._is_of_reduced else self.info.width
-        self._classifier.check(width, len(self.info.labels), told["file"])
+        self._chain.check(self.info.components or self.info.width, "the bundle's classifier")
         self._engine = _engine(self._network, self._precision, threads)
         self._engine_lock = threading.Lock()
         # Pillow's switch for truncated files holds for all threads.
@@ -108,9 +109,18 @@ class Bundle:
         finite = np.isfinite(features.sum(axis=1, dtype=np.float64))
         known = features if finite.all() else np.where(finite[:, None], features, np.float32(0))
         reduced = self._projection.apply(known) if self._projection else None
-        rows = reduced if self._is_of_reduced and reduced is not None else known
-        found = self._classifier.probabilities(rows)
-        return Outputs(features, reduced, found.astype(np.float32), self._classifier.chosen(found), finite)
+        said = self._chain.say(known if reduced is None else reduced)
+        return Outputs(
+            features,
+            reduced,
+            said.probabilities.astype(np.float32),
+            said.predicted,
+            finite,
+            said.coarse.astype(np.float32),
+            said.coarse_predicted,
+            said.sure,
+            said.coarse_sure,
+        )
 
     def answer(self, outputs: Outputs, top: int | None = None) -> list[Answer | Rejected]:
         """What ``infer`` gave in words, a picture each.
@@ -120,20 +130,21 @@ class Bundle:
             top: so many labels, likeliest first; None: all.
         """
         return [
-            self._answer(row, chosen, top) if finite else Rejected.of(NOT_FINITE)
-            for row, chosen, finite in zip(outputs.probabilities, outputs.predicted, outputs.finite, strict=True)
+            self._answer(outputs, row, top) if outputs.finite[row] else Rejected.of(NOT_FINITE)
+            for row in range(len(outputs))
         ]
 
     def _scores(self, features: Features) -> npt.NDArray[np.float64]:
-        """Probabilities alone, float64 (n, classes)."""
-        is_reduced = self._is_of_reduced and self._projection is not None
-        return self._classifier.probabilities(self._projection.apply(features) if is_reduced else features)  # type: ignore[union-attr]
+        """Probabilities of all ends, float64 (n, labels)."""
+        return self._chain.say(self._projection.apply(features) if self._projection else features).probabilities
 
-    def _answer(self, row: npt.NDArray[np.float32], chosen: np.int64, top: int | None) -> Answer:
-        labels = self.info.labels
-        order = np.argsort(-row, kind="stable")[:top]
-        likely = tuple(Likely(labels[i], float(row[i])) for i in order)
-        return Answer(labels[chosen], float(row[chosen]), likely)
+    def _answer(self, outputs: Outputs, row: int, top: int | None) -> Answer:
+        coarse = None
+        if self.info.coarse_labels:
+            chosen, sure = outputs.coarse_predicted[row], bool(outputs.coarse_sure[row])
+            coarse = _answer(self.info.coarse_labels, outputs.coarse[row], chosen, top, sure, None)
+        chosen, sure = outputs.predicted[row], bool(outputs.sure[row])
+        return _answer(self.info.labels, outputs.probabilities[row], chosen, top, sure, coarse)
 
     def predict(self, images: Sequence[bytes | str | Path], top: int | None = None) -> list[Answer | Rejected]:
         """What the bundle says of some pictures; a bad one fails alone, in its place.
@@ -203,9 +214,19 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _info(facts: dict[str, Any], files: dict[str, bytes]) -> BundleInfo:
-    if facts["format"] != FORMAT or len(facts["classifiers"]) != 1:
-        raise BundleError(f"the bundle has the form {facts['format']}, and this Mirabelle reads {FORMAT}; update it")
+def _answer(
+    labels: Sequence[str],
+    row: npt.NDArray[np.float32],
+    chosen: np.int64,
+    top: int | None,
+    sure: bool,
+    coarse: Answer | None,
+) -> Answer:
+    likely = tuple(Likely(labels[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top])
+    return Answer(labels[int(chosen)], float(row[chosen]), likely, sure, coarse)
+
+
+def _info(facts: dict[str, Any], files: dict[str, bytes], chain: Chain) -> BundleInfo:
     embedding = Embedding.from_json(facts["embedding"])
     decoder = embedding.preprocessing.partition(" ")[0]
     if decoder != f"v{PREPROCESSING_VERSION}":
@@ -213,13 +234,13 @@ def _info(facts: dict[str, Any], files: dict[str, bytes]) -> BundleInfo:
             f"the bundle was made with decoder {decoder}, and here is v{PREPROCESSING_VERSION}, which makes other"
             " pixels of the same file; install the Mirabelle that made it, or bundle a new run"
         )
-    reduction, classifier = facts["reduction"], facts["classifiers"][0]
+    reduction = facts["reduction"]
     return BundleInfo(
         id=facts["id"],
         name=facts["name"],
-        estimator=classifier["estimator"],
-        labels=tuple(classifier["labels"]),
-        coarse_labels=(),
+        estimator=facts["estimator"],
+        labels=chain.labels,
+        coarse_labels=chain.coarse_labels if chain.steps else (),
         fingerprint=embedding.fingerprint,
         embedding=embedding.to_json(),
         input_px=embedding.input_px,

@@ -4,14 +4,28 @@ Driver only; touches nothing: arrays and frames in, arrays and frames out. Whate
 learns from the rows that ``choose_sides`` says.
 """
 
-from mirabelle.evaluation.chaining import Said, Thresholds, answer, chain, choose_thresholds, judge_chain, pair
+from mirabelle.evaluation.chaining import (
+    COARSE,
+    FINE,
+    NOT_SURE,
+    Said,
+    Thresholds,
+    answer,
+    chain,
+    choose_thresholds,
+    judge_chain,
+    pair,
+)
 from mirabelle.evaluation.comparing import Answers, Standing, compare
 from mirabelle.evaluation.doubts import Doubt, find_doubts
 from mirabelle.evaluation.metrics import Metrics, confused_pairs, evaluate
 from mirabelle.evaluation.splitting import FOLD, SIDE, Sides, SplitBy, choose_sides, group_rows
 
 __all__ = [
+    "COARSE",
+    "FINE",
     "FOLD",
+    "NOT_SURE",
     "SIDE",
     "Answers",
     "Doubt",

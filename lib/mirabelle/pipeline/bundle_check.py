@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +11,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from mirabelle import schema
-from mirabelle.bundle import Bundle
-from mirabelle.bundle.classifying import Classifier
+from mirabelle.bundle import Answer, Bundle, Prediction
+from mirabelle.bundle.chaining import Chain
 from mirabelle.errors import BundleError, OutputError
+from mirabelle.evaluation import COARSE, FINE, NOT_SURE, pair
 from mirabelle.pipeline.bundle_parts import Parts
 from mirabelle.pipeline.bundle_rows import Stored, feature_rows, given_rows
 from mirabelle.pipeline.job import Job
 from mirabelle.storage import join
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 # What serving may be off: of probabilities, and of features by the largest in their row.
 TOLERANCE = 1e-5
@@ -55,7 +57,7 @@ def check(job: Job, parts: Parts, bundle: Bundle) -> dict[str, Any]:
     if parts.kind == "classifier":
         held = set(said.index)
         rows = given_rows(job, facts, lambda path, _: path in held)
-        worst = _check_rows(said, parts.classifier, facts["labels"], rows)
+        worst = _check_rows(said, parts.chain, rows)
         found |= {"rows": worst.rows, "rows_off": worst.off}
     many = PICTURES if parts.kind == "classifier" else PICTURES_TAUGHT
     sample = said.sample(min(many, len(said)), random_state=0).sort_index()
@@ -67,27 +69,17 @@ def check(job: Job, parts: Parts, bundle: Bundle) -> dict[str, Any]:
     return {**found, **_check_pictures(job, parts, bundle, sample, stored)}
 
 
-def _check_rows(said: pd.DataFrame, classifier: Classifier, labels: Sequence[str], rows: Iterator[Stored]) -> Worst:
-    """The classifier alone, on the very rows that Spark's was given."""
-    number = {label: i for i, label in enumerate(labels)}
+def _check_rows(said: pd.DataFrame, chain: Chain, rows: Iterator[Stored]) -> Worst:
+    """The classifiers alone, on the very rows that Spark's were given."""
     worst, seen = Worst(0, 0.0, ""), 0
     for some in rows:
-        paths, theirs = some.paths, said.loc[some.paths]
-        ours = classifier.probabilities(some.matrix)
-        expected = np.stack(theirs[schema.PROBABILITIES].tolist()).astype(np.float64)
-        off = np.abs(ours - expected).max(axis=1)
-        own = np.arange(len(paths))
-        chosen, other = classifier.chosen(ours), theirs[schema.PREDICTED].map(number).to_numpy(np.int64)
-        # Another class is another answer, unless both are as likely.
-        gap = np.abs(ours[own, chosen] - ours[own, other])
-        off = np.where((chosen != other) & ((gap > TOLERANCE) | bool(classifier.thresholds)), 1.0, off)
-        seen += len(paths)
+        off = _rows_off(said.loc[some.paths], chain, some)
+        seen += len(off)
+        # What is no number is further off than anything.
+        off = np.where(np.isfinite(off), off, np.inf)
         at = int(off.argmax())
-        if not np.isfinite(off).all():
-            at = int(np.flatnonzero(~np.isfinite(off))[0])
-            off[at] = np.inf
         if off[at] >= worst.off:
-            worst = Worst(seen, float(off[at]), paths[at])
+            worst = Worst(seen, float(off[at]), some.paths[at])
     if seen != len(said):
         raise OutputError(
             f"of {len(said):,} pictures that were judged, {len(said) - seen:,} have no row to be checked by any more;"
@@ -99,6 +91,32 @@ def _check_rows(said: pd.DataFrame, classifier: Classifier, labels: Sequence[str
             f" {worst.off:.2g}, and {TOLERANCE:g} is allowed; nothing was bundled"
         )
     return Worst(seen, worst.off, worst.path)
+
+
+def _rows_off(theirs: pd.DataFrame, chain: Chain, rows: Stored) -> Doubles:
+    """How far each row's probabilities are off; 1 where another label wins, unless both are as likely."""
+    ours = chain.say(rows.matrix)
+    number = {label: i for i, label in enumerate(chain.coarse_labels)}
+    expected = np.stack(theirs[schema.PROBABILITIES].tolist()).astype(np.float64)
+    off = np.abs(ours.coarse - expected).max(axis=1)
+    other = theirs[schema.PREDICTED].map(number).to_numpy(np.int64)
+    own = np.arange(len(off))
+    gap = np.abs(ours.coarse[own, ours.coarse_predicted] - ours.coarse[own, other])
+    differs = (ours.coarse_predicted != other) & ((gap > TOLERANCE) | bool(chain.first.thresholds))
+    off = np.where(differs, 1.0, off)
+    if not chain.steps:
+        return off
+    ends = {label: i for i, label in enumerate(chain.labels)}
+    told = theirs[[schema.PREDICTED, schema.CHAIN_PREDICTED]].astype(object).to_numpy()
+    has_fine = theirs[schema.CHAIN_PREDICTED].notna().to_numpy()
+    names = [pair(coarse, fine) if is_fine else coarse for (coarse, fine), is_fine in zip(told, has_fine, strict=True)]
+    end = np.array([ends[name] for name in names], np.int64)
+    likely = np.abs(ours.probabilities[own, ours.predicted] - theirs[schema.CHAIN_PROBABILITY].to_numpy(np.float64))
+    gap = np.abs(ours.probabilities[own, ours.predicted] - ours.probabilities[own, end])
+    # An answer that is given must be given here, too, and as finely.
+    level = np.where(ours.sure & has_fine, FINE, np.where(ours.coarse_sure, COARSE, NOT_SURE))
+    differs = ((ours.predicted != end) & (gap > TOLERANCE)) | (level != theirs[schema.CHAIN_LEVEL].to_numpy(object))
+    return np.where(differs, 1.0, np.maximum(off, likely))
 
 
 def _check_pictures(
@@ -115,20 +133,27 @@ def _check_pictures(
     features, probabilities = Worst(len(read), 0.0, ""), Worst(len(read), 0.0, "")
     for path in read:
         one = found[path]
-        assert one.features is not None and one.probabilities is not None
+        assert one.features is not None
         if path in stored:
             off = Worst(len(read), _off(one.features, stored[path]), path)
             if off.off > TOLERANCE and not _is_alike(one.features, stored[path], parts):
                 raise _refused(off, "features", TOLERANCE)
             features = max(features, off, key=lambda worst: worst.off)
         expected = np.array(sample.at[path, schema.PROBABILITIES])
-        off = Worst(len(read), float(np.abs(one.probabilities - expected).max()), path)
+        off = Worst(len(read), float(np.abs(_coarse(one, parts) - expected).max()), path)
         probabilities = max(probabilities, off, key=lambda worst: worst.off)
     if parts.kind == "finetuned":
         allowed = allowed_of_taught(parts)
         if probabilities.off > allowed:
             raise _refused(probabilities, "probabilities", allowed)
     return {"pictures": len(read), "features_off": features.off, "probabilities_off": probabilities.off}
+
+
+def _coarse(one: Prediction, parts: Parts) -> Doubles:
+    """What is said of one picture's label, or of a chain's coarse one, in the order of the classifier's labels."""
+    assert isinstance(one.answer, Answer)
+    told = {likely.label: likely.probability for likely in (one.answer.coarse or one.answer).probabilities}
+    return np.array([told[label] for label in parts.chain.coarse_labels])
 
 
 def allowed_of_taught(parts: Parts) -> float:

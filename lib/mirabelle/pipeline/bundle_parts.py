@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mirabelle.bundle.chaining import Chain, Step, constant
 from mirabelle.bundle.classifying import Classifier, linear
 from mirabelle.config import Config
 from mirabelle.config.stores import MAX_WEIGHTS_BYTES, with_local_weights
@@ -36,14 +37,14 @@ class Parts:
         facts: as they stand with it.
         network: in OpenVINO's form, headless.
         projection: the PCA in between; None: there is none.
-        classifier: on the PCA's output, or on the network's.
+        chain: on the PCA's output, or on the network's: one classifier, or a chain of them.
     """
 
     kind: str
     facts: dict[str, Any]
     network: Network
     projection: Projection | None
-    classifier: Classifier
+    chain: Chain
 
 
 def choose(job: Job, wanted: str | None) -> tuple[str, dict[str, Any]]:
@@ -115,8 +116,36 @@ def _of_spark(job: Job, facts: dict[str, Any]) -> Parts:
             projection = Projection.from_bytes(job.store.read(path, MAX_ARRAYS_BYTES))
         except (FetchError, ValueError, KeyError) as error:
             raise OutputError(f"{path} cannot be read ({error}); run `mirabelle reduce` and `train` again") from error
-    classifier = read_classifier(job.store, join(job.folder("classifier", facts["id"]), "model"))
-    return Parts("classifier", facts, network, projection, classifier)
+    width = len(projection.components) if projection else embedding.width
+    return Parts("classifier", facts, network, projection, _chain(job, facts, width))
+
+
+def _chain(job: Job, facts: dict[str, Any], width: int) -> Chain:
+    """The classifier, or those of a chain.
+
+    Raises:
+        BundleError: a step of the chain is a network of its own.
+    """
+    folder, labels = job.folder("classifier", facts["id"]), tuple(facts["labels"])
+    told = facts.get("chain")
+    if told is None:
+        return Chain(read_classifier(job.store, join(folder, "model")), labels, {})
+    networks = [one["network"] for one in told["steps"] if one.get("network")]
+    if taught := facts.get("first") or next(iter(networks), None):
+        raise BundleError(
+            f"the chain {facts['id']} asks the network {taught}, and a bundle has one network; bundle that by itself"
+            " (--id), or train the chain without classify.networks"
+        )
+    steps = {
+        str(one["of"]): Step(
+            tuple(one["labels"]),
+            read_classifier(job.store, join(folder, one["model"])) if one["model"] else constant(width),
+        )
+        for one in told["steps"]
+    }
+    thresholds = told["thresholds"]
+    first = read_classifier(job.store, join(folder, "model"))
+    return Chain(first, labels, steps, thresholds["fine"], thresholds["coarse"])
 
 
 def _difference(one: Embedding, other: Embedding) -> str:
@@ -154,7 +183,8 @@ def _taught(job: Job, facts: dict[str, Any]) -> Parts:
             f" for {network.embedding.preprocessing!r}; give the configuration that it was taught with"
         )
     link = "logistic" if kernel.shape[1] == 1 else "softmax"
-    return Parts("finetuned", facts, network, None, Classifier("linear", link, linear(kernel.T, bias)))
+    classifier = Classifier("linear", link, linear(kernel.T, bias))
+    return Parts("finetuned", facts, network, None, Chain(classifier, tuple(facts["labels"]), {}))
 
 
 def _precision(config: Config) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mirabelle.bundle import Bundle, available_cores
+from mirabelle.bundle.chaining import classifier_facts
 from mirabelle.bundle.opened import CARD, FORMAT
 from mirabelle.bundle.sealing import MANIFEST, SEAL, TAR, Files, seal, to_tar
 from mirabelle.config import Config
@@ -28,7 +29,7 @@ from mirabelle.storage import absolute, join
 from mirabelle.table.lease import hold
 from mirabelle.table.runlog import RunLog
 
-REDUCTION, CLASSIFIER = "reduction.npz", "classifier.npz"
+REDUCTION, CLASSIFIER, STEP = "reduction.npz", "classifier.npz", "step-{}.npz"
 # Of a name: what addresses and model servers take.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -106,7 +107,7 @@ def _carry_out(job: Job, wanted: str | None, name: str, with_index: bool) -> Non
     job.runlog.update(bundle=folder)
     job.summary += [
         ("bundle", f"{folder}, {size / 2**20:.1f} MiB, and {folder}{TAR}"),
-        ("holds", f"{told['classifiers'][0]['estimator']} ({facts['id']}), {len(facts['labels']):,} labels"),
+        ("holds", f"{told['estimator']} ({facts['id']}), {len(parts.chain.labels):,} labels"),
         ("checked", _sentence(told["checks"])),
     ]
 
@@ -114,7 +115,9 @@ def _carry_out(job: Job, wanted: str | None, name: str, with_index: bool) -> Non
 def files_of(parts: Parts) -> Files:
     """What a bundle consists of but for its card and its index, by name."""
     files = {f"network/{file}": content for file, content in parts.network.files.items()}
-    files[CLASSIFIER] = parts.classifier.to_bytes()
+    files[CLASSIFIER] = parts.chain.first.to_bytes()
+    for number, step in enumerate(parts.chain.steps.values()):
+        files[STEP.format(number)] = step.classifier.to_bytes()
     if parts.projection:
         files[REDUCTION] = parts.projection.to_bytes()
     return files
@@ -128,7 +131,7 @@ def facts_of(parts: Parts, run_id: str, name: str, versions: dict[str, str]) -> 
         run_id, name: of the bundle.
         versions: of the packages that make it.
     """
-    facts, network, classifier = parts.facts, parts.network, parts.classifier
+    facts, network, chain = parts.facts, parts.network, parts.chain
     reduction = None
     if parts.projection:
         reduction = {"id": facts["pca"], "file": REDUCTION, "components": len(parts.projection.components)}
@@ -141,22 +144,18 @@ def facts_of(parts: Parts, run_id: str, name: str, versions: dict[str, str]) -> 
         "decode": asdict(network.decode),
         "network": {"engine": "openvino", "files": {file: f"network/{file}" for file in sorted(network.files)}},
         "reduction": reduction,
-        # Network alone is a graph: PCA and classifier are a few products in float64, as Spark computes them, which
+        "learnt": {"id": facts["id"], "kind": parts.kind},
+        "estimator": f"{facts['estimator']} on {facts['features']}",
+        # The network alone is a graph: PCA and classifiers are a few products in float64, as Spark computes them, which
         # OpenVINO's CPU plugin would do in the network's precision.
         "classifiers": [
-            {
-                "id": facts["id"],
-                "estimator": f"{facts['estimator']} on {facts['features']}",
-                "labels": list(facts["labels"]),
-                "input": "reduced" if parts.projection else "features",
-                "file": CLASSIFIER,
-                "kind": classifier.kind,
-                "link": classifier.link,
-                "thresholds": list(classifier.thresholds),
-                "arithmetic": "float64",
-                "under": None,
-            }
+            classifier_facts(chain.first, CLASSIFIER, chain.coarse_labels, None),
+            *(
+                classifier_facts(step.classifier, STEP.format(number), step.labels, coarse)
+                for number, (coarse, step) in enumerate(chain.steps.items())
+            ),
         ],
+        "thresholds": {"fine": chain.fine_threshold, "coarse": chain.coarse_threshold},
         "index": None,
         "checks": {},
         "versions": versions,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mirabelle import schema
-from mirabelle.bundle.classifying import Classifier
+from mirabelle.bundle.chaining import Chain
 from mirabelle.evaluation import Metrics, Standing, confused_pairs
 from mirabelle.network import backbones
 from mirabelle.pipeline.bundle_parts import Parts
@@ -38,6 +38,7 @@ def model_card(job: Job, parts: Parts, told: dict[str, Any]) -> str:
         f"# {told['name']}\n\n{_intention(parts)}",
         f"## Data\n\n{_data(parts, metrics)}",
         f"## Figures\n\n{_figures(standing, metrics, pictures, groups)}",
+        *([f"## The chain\n\n{_chain(facts['chain'])}"] if facts.get("chain") else []),
         f"## Each label\n\n{_labels(metrics)}",
         f"## Limits\n\n{_lines(_limits(job, parts, metrics, standing))}",
         f"## What it is made of\n\n{_made_of(parts, told)}",
@@ -47,7 +48,7 @@ def model_card(job: Job, parts: Parts, told: dict[str, Any]) -> str:
 
 
 def _intention(parts: Parts) -> str:
-    labels = parts.facts["labels"]
+    labels = parts.chain.labels
     shown = ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
     return (
         f"Tells photographs of {len(labels):,} labels apart: {shown}. It is {parts.facts['estimator']} on"
@@ -92,6 +93,33 @@ def _labels(metrics: Metrics) -> str:
     columns = zip(metrics.labels, metrics.precision, metrics.recall, metrics.f1, metrics.support, strict=True)
     rows += [f"| {label} | {p:.3f} | {r:.3f} | {f1:.3f} | {many:,} |" for label, p, r, f1, many in columns]
     return "\n".join(rows)
+
+
+def _chain(told: dict[str, Any]) -> str:
+    """The steps' figures, and how finely is answered."""
+    coarse, fine = told["columns"]
+    metrics = told["metrics"]
+    names = {
+        "first": f"{coarse} (the figures above)",
+        "second": f"{fine}, where {coarse} is right",
+        "end_to_end": "both",
+        "flat": f"one classifier of {fine}, which is not in here",
+    }
+    rows = [(name, metrics[key]) for key, name in names.items()]
+    rows += [(f"{fine} of {step['of']}", step) for step in metrics["steps"]]
+    table = ["| step | pictures | accuracy | 95 % interval |", "|---|---|---|---|"]
+    for name, one in rows:
+        if one["accuracy"] is not None:
+            low, high = one["interval"]
+            table.append(f"| {name} | {one['rows']:,} | {one['accuracy']:.3f} | {low:.3f} to {high:.3f} |")
+    levels = {"fine": fine, "coarse": f"{coarse} alone", "not sure": "nothing"}
+    given = [
+        f"{levels[one['level']]} in {one['share']:.1%}"
+        + ("" if one["accuracy"] is None else f" ({one['accuracy']:.1%} of them right)")
+        for one in metrics["answers"]
+    ]
+    aim = f", where {told['precision']:.0%} right was asked for" if told["precision"] is not None else ""
+    return "\n".join(table) + f"\n\nIt answers {', '.join(given)}{aim}."
 
 
 def _limits(job: Job, parts: Parts, metrics: Metrics, standing: Standing) -> list[str]:
@@ -140,7 +168,7 @@ def _made_of(parts: Parts, told: dict[str, Any]) -> str:
         reduction = f"{len(shares):,} components that hold {float(np.sum(shares)):.1%} of the variance"
     lines = [
         ("bundle", told["id"]),
-        ("classifier", f"{parts.facts['id']}: {_described(parts.classifier)}"),
+        ("classifier", f"{parts.facts['id']}: {_described(parts.chain)}"),
         (
             "network",
             f"{embedding.backbone}, weights {embedding.weights}, down to {embedding.layer} ({embedding.pooling})",
@@ -160,10 +188,12 @@ def _made_of(parts: Parts, told: dict[str, Any]) -> str:
     return _lines(f"{name}: {text}" for name, text in lines)
 
 
-def _described(classifier: Classifier) -> str:
-    numbers = sum(array.size for array in classifier.arrays.values())
-    bars = ", with thresholds of its own" if classifier.thresholds else ""
-    return f"{numbers:,} numbers{bars}"
+def _described(chain: Chain) -> str:
+    classifiers = [chain.first, *(step.classifier for step in chain.steps.values())]
+    numbers = sum(array.size for one in classifiers for array in one.arrays.values())
+    bars = ", with thresholds of its own" if any(one.thresholds for one in classifiers) else ""
+    steps = f", a chain of {len(classifiers)} classifiers" if chain.steps else ""
+    return f"{numbers:,} numbers{bars}{steps}"
 
 
 def _checked(checks: dict[str, Any]) -> list[str]:
