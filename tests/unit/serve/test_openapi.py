@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 
+from conftest import REPOSITORY
 from mirabelle.errors import RejectCode
 from mirabelle.serve.documenting import CODES
 from mirabelle.serve.problems import STATUS_OF_REJECT, Code
@@ -100,3 +102,14 @@ def test_what_is_made_up_by_it_breaks_nothing(server: Serving, document: Any) ->
             ask(operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
     assert 200 in seen
     assert server.client.post("/v1/predict", content=picture(), headers=PNG).status_code == 200
+
+
+def test_a_fuzzer_finds_nothing(server: Serving) -> None:
+    """Some hundred requests of the ten thousand that scripts/fuzz_server.py asks by itself."""
+    script = str(REPOSITORY / "scripts" / "fuzz_server.py")
+    command = [sys.executable, script, "--port", str(server.port), "--requests", "400", "--seed", "7"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "good requests are answered at the end" in done.stdout
+    assert server.server.shared.work.taken_in == 0
+    assert server.server.shared.held.bytes == 0
