@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import functools
 import os
 import signal
 import socket
+import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +33,10 @@ from mirabelle.serve.work import Work
 from mirabelle.signals import Interrupted
 
 # After the last connection was taken: how long one may be silent before it is closed.
-LAST_CALL_SECONDS = 0.3
+LAST_CALL_SECONDS = 1.0
 ENDING = (signal.SIGTERM, signal.SIGINT)
+# Of Linux's socket(7) and filter.txt: how many bytes of each packet are let through, here none.
+_SO_ATTACH_FILTER, _BPF_RETURN = 26, 0x06
 
 
 def serve(address: str, opener: Opener, settings: ServeSettings, say: Callable[[str], None]) -> None:
@@ -226,6 +231,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Take what the system has accepted, let it ask, and then close."""
         loop = asyncio.get_running_loop()
+        for listener in sockets or ():
+            _deafen(listener)
         accepted = [one for listener in sockets or () for one in _accepted(listener)]
         for server in self.servers:
             server.close()
@@ -244,6 +251,17 @@ class Server(uvicorn.Server):
 
     def _connections(self) -> list[Connection]:
         return [one for one in self.server_state.connections if isinstance(one, Connection)]
+
+
+def _deafen(listener: socket.socket) -> None:
+    """Have Linux complete no further connection; without it one that comes between the last ``accept`` and the close
+    would be reset. Whoever asks now is not heard, asks again within a second, and is refused.
+    """
+    if sys.platform != "linux":
+        return
+    drop = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0))
+    with suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(drop)))
 
 
 def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
