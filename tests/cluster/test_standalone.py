@@ -120,7 +120,7 @@ def test_executors_that_no_worker_has_room_for_are_one_sentence(
     assert "Traceback" not in run.text()
 
 
-@pytest.mark.parametrize(("kills", "images"), [(4, 3000), pytest.param(20, 9000, marks=pytest.mark.full)])
+@pytest.mark.parametrize(("kills", "images"), [(3, 1500), pytest.param(20, 9000, marks=pytest.mark.full)])
 def test_killed_anywhere_no_picture_is_lost_or_there_twice(
     cluster: Cluster, quiet: Callable[[int], Quiet], tmp_path: Path, kills: int, images: int
 ) -> None:

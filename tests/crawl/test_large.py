@@ -20,7 +20,10 @@ PER_PAGE = 48
 DELAY = 0.004
 
 
-@pytest.mark.parametrize(("layout", "pages"), [("2020", PAGES), pytest.param("2021", PAGES, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    ("layout", "pages"),
+    [("2020", 60), *(pytest.param(layout, PAGES, marks=pytest.mark.full) for layout in ("2020", "2021"))],
+)
 def test_many_photographs(layout: str, pages: int, place: Place, photographs: list[bytes]) -> None:
     shown = planes(pages * PER_PAGE, faulty=True)
     with Site(photographs, shown, PER_PAGE, layout, refuses=0.01, delay=DELAY, slow_seconds=0.05) as site:
