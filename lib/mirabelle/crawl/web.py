@@ -148,7 +148,10 @@ def _stopping(stop: Callable[[], None]) -> Iterator[list[int]]:
 def _line(spider: PhotoSpider) -> str:
     progress = spider.progress
     waiting = f", {progress.pending:,} to come" if progress.pending else ""
-    slow = max((slot.delay for slot in spider.crawler.engine.downloader.slots.values()), default=0.0)
+    # On a busy machine the first look comes before Scrapy has made anything.
+    engine: Any = getattr(getattr(spider, "crawler", None), "engine", None)
+    slots = engine.downloader.slots if engine else {}
+    slow = max((slot.delay for slot in slots.values()), default=0.0)
     return (
         f"{progress.pages:,} pages, {progress.stored:,} photographs, {progress.failed:,} failures{waiting};"
         f" {slow:.1f} s between requests"

@@ -2,12 +2,14 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 import pytest
 from warcio.archiveiterator import ArchiveIterator
 
+from mirabelle.crawl import web
 from mirabelle.crawl.archive import archived_pages, archives
 from mirabelle.crawl.description import description_of
 from mirabelle.crawl.health import Health, Tally, _too_low
@@ -245,3 +247,10 @@ def test_all_is_well(pages: int) -> None:
             health.photo(found("ANA" if number else None))
     assert health.complaint() is None
     assert health.whole.photos == 90
+
+
+def test_a_look_at_a_crawl_that_scrapy_has_not_made_yet() -> None:
+    """On a busy machine the first look comes before the spider has its crawler."""
+    progress = SimpleNamespace(pages=0, stored=0, failed=0, pending=1)
+    line = web._line(cast("Any", SimpleNamespace(progress=progress)))
+    assert line == "0 pages, 0 photographs, 0 failures, 1 to come; 0.0 s between requests"
