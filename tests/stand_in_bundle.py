@@ -68,7 +68,8 @@ class StandIn:
 
     def infer(self, pixels: np.ndarray) -> Outputs:
         self.batches.append(len(pixels))
-        time.sleep(self.seconds)
+        # The first two are the self-test's.
+        time.sleep(self.seconds if len(self.batches) > 2 else 0)
         features = np.array(self._network([pixels])[0])
         if self.broken:
             features = features * np.float32(np.nan)

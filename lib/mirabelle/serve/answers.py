@@ -46,14 +46,18 @@ def answer_of(bundle: Bundle, outputs: Outputs, top: int) -> Answer:
 
 
 def of_answer(answer: Answer) -> dict[str, Any]:
-    """The label and its probability, and those of the likeliest ones; of a chain the upper level beside."""
-    told = {
+    """What is given, the likeliest label and its probability, those of the likeliest ones; of a chain both levels."""
+    told = {"given": answer.given, **_of_level(answer)}
+    return told if answer.coarse is None else {**told, "coarse": _of_level(answer.coarse)}
+
+
+def _of_level(answer: Answer) -> dict[str, Any]:
+    return {
         "label": answer.label,
         "probability": answer.probability,
         "sure": answer.sure,
         "probabilities": [{"label": one.label, "probability": one.probability} for one in answer.probabilities],
     }
-    return told if answer.coarse is None else {**told, "coarse": of_answer(answer.coarse)}
 
 
 def of_neighbour(neighbour: Neighbour) -> dict[str, Any]:

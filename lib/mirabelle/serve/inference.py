@@ -145,8 +145,10 @@ def _outputs_of(bundle: Bundle) -> dict[str, tuple[str, int | None]]:
     found: dict[str, tuple[str, int | None]] = {
         "probabilities": ("FP32", len(info.labels)),
         "label": ("BYTES", None),
+        "given": ("BYTES", None),
         "features": ("FP32", info.width),
     }
+    found |= {"coarse": ("FP32", len(info.coarse_labels))} if info.coarse_labels else {}
     return found | ({"reduced": ("FP32", info.components)} if info.components else {})
 
 
@@ -182,6 +184,9 @@ def _response(bundle: Bundle, asked: Inference, rows: list[Row]) -> Response:
     values: dict[str, Callable[[], Any]] = {
         "probabilities": lambda: np.concatenate([one.probabilities for one in outputs]),
         "label": lambda: [answer_of(bundle, one, 1).label for one in outputs],
+        # A tensor of strings has no null: nothing is given where it is not sure.
+        "given": lambda: [answer_of(bundle, one, 1).given or "" for one in outputs],
+        "coarse": lambda: np.concatenate([one.coarse for one in outputs]),
         "features": lambda: np.concatenate([one.features for one in outputs]),
         "reduced": lambda: np.concatenate([one.reduced for one in outputs if one.reduced is not None]),
     }

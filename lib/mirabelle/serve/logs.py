@@ -7,8 +7,10 @@ no picture, file name, token, query, header or address of a client.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -32,12 +34,10 @@ class JsonHandler(logging.Handler):
         }
         if record.exc_info and record.exc_info[1] is not None:
             line |= told(record.exc_info[1], record.exc_info[2])
-        try:
-            sys.stdout.write(orjson.dumps(line, default=str).decode() + "\n")
-            sys.stdout.flush()
-        except (OSError, ValueError):
-            # A log that cannot be written, as on a full disk, costs no one his answer.
-            return
+        # A log that cannot be written, as on a full disk, costs no one his answer. Python's own buffer would keep the
+        # line, and fail once more at the end.
+        with suppress(OSError, ValueError):
+            os.write(sys.stdout.fileno(), orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def log_to_stdout(level: int = logging.INFO) -> None:

@@ -68,6 +68,7 @@ class RejectedPicture(Picture):
 class Predicted(Picture):
     """A picture's answer; ``sure`` is false below a chain's threshold."""
 
+    given: str | None = Field(description="The answer, of a chain as fine as it is sure of; null: it is not sure.")
     label: str
     probability: float
     sure: bool

@@ -136,6 +136,8 @@ async def within(
     finally:
         gone.cancel()
         task.cancel()
+        # What it held is given back before anyone is told.
+        await asyncio.wait({gone, task})
 
 
 async def _gone(receive: Callable[[], Awaitable[Message]]) -> None:

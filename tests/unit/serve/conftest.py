@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mirabelle.serve.current import Opener
 from mirabelle.serve.running import Server, bound, run
 from mirabelle.serve.settings import load_settings
 from stand_in_bundle import StandIn, open_stand_in, write_stand_in
@@ -50,7 +51,12 @@ class Serving:
 
 @contextmanager
 def serving(
-    folder: Path, *settings: str, tokens: str = "", address: str | None = None, **told: Any
+    folder: Path,
+    *settings: str,
+    tokens: str = "",
+    address: str | None = None,
+    opens: Opener = open_stand_in,
+    **told: Any,
 ) -> Iterator[Serving]:
     """Start a server of a stand-in, and stop it afterwards as SIGTERM would."""
     loaded = load_settings(
@@ -60,7 +66,7 @@ def serving(
     bundles: list[StandIn] = []
 
     def opener(address: str, threads: int) -> Any:
-        bundles.append(open_stand_in(address, threads))
+        bundles.append(opens(address, threads))
         return bundles[-1]
 
     found: list[Serving] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -16,13 +18,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundles import made, put, put_tar
+from bundles import colours, made, put, put_tar
 from conftest import SHARED
 from mirabelle import open_bundle
 from mirabelle.bundle import Answer, Prediction, Rejected
+from mirabelle.bundle.chaining import Chain, Step
+from mirabelle.bundle.classifying import Classifier, linear
 from mirabelle.cli import main
 
-from .conftest import log_of, picture
+from .conftest import Serve, log_of, picture
 
 # What an image of the server lacks. The last ones are of the driver's side and of tests.
 ABSENT = (
@@ -69,6 +73,7 @@ def some_pictures() -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_the_bundle(tmp_path: Path) -> None:
     folder = put(tmp_path / "bundle", made())
     contents = some_pictures()
@@ -98,6 +103,7 @@ def check(told: dict, one: Prediction, name: str) -> None:
     assert likely == pytest.approx({each.label: each.probability for each in one.answer.probabilities}, abs=1e-5), name
 
 
+@pytest.mark.slow
 def test_a_tar_is_served_and_ends_well(tmp_path: Path) -> None:
     path = put_tar(tmp_path / "bundle.tar", made())
     with served(path, "--set", "linger_seconds=0", "--set", "threads=1") as (client, process):
@@ -112,6 +118,40 @@ def test_a_tar_is_served_and_ends_well(tmp_path: Path) -> None:
         out, _ = process.communicate(timeout=20)
     assert process.returncode == 0
     assert log_of(out)[-1]["event"] == "stopped"
+
+
+def chained() -> Chain:
+    """Over red, green and blue: what is red is the tomato or the cherry, by its green; the others have no step."""
+    first = Classifier("linear", "softmax", linear(np.eye(3) / 20, np.zeros(3)))
+    second = Classifier("linear", "softmax", linear(np.array([[0, 0, 0], [0, 0.1, 0]]), np.array([4.0, 0.0])))
+    return Chain(first, ("blue", "green", "red"), {"red": Step(("tomato", "cherry"), second)}, 0.8, 0.5)
+
+
+def test_a_chain_answers_on_both_levels_and_as_finely_as_it_is_sure(serve: Serve, tmp_path: Path) -> None:
+    folder = put(tmp_path / "chain", made(replace(colours(), chain=chained())))
+    one = serve(address=str(folder), opens=open_bundle)
+    by_hand = open_bundle(str(folder))
+    coloured = [(90, 60, 250), (0, 60, 250), (90, 40, 250), (100, 100, 100)]
+    files = [("a", (f"{number}.png", picture(colour), "image/png")) for number, colour in enumerate(coloured)]
+    answer = one.client.post("/v1/predict?top=10", files=files)
+    expected = by_hand.predict([content for _, (_, content, _) in files])
+    assert {told["given"] for told in answer.json()["pictures"]} > {None}
+    for told, wanted in zip(answer.json()["pictures"], expected, strict=True):
+        assert isinstance(wanted, Answer) and wanted.coarse is not None
+        assert (told["given"], told["label"], told["sure"]) == (wanted.given, wanted.label, wanted.sure)
+        assert told["probability"] == pytest.approx(wanted.probability, abs=1e-6)
+        assert told["coarse"]["label"] == wanted.coarse.label
+        assert told["coarse"]["sure"] == wanted.coarse.sure
+        assert [each["label"] for each in told["probabilities"]] == [each.label for each in wanted.probabilities]
+    schema = one.client.get("/openapi.json").json()
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(answer.json(), {**schema["components"]["schemas"]["Predictions"], **schema})
+    data = [base64.b64encode(content).decode() for _, (_, content, _) in files]
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [len(data)], "data": data}
+    wanted_outputs = [{"name": "given"}, {"name": "coarse"}]
+    told = one.client.post("/v2/models/colours/infer", json={"inputs": [tensor], "outputs": wanted_outputs}).json()
+    assert told["outputs"][0]["data"] == [each.given or "" for each in expected if isinstance(each, Answer)]
+    assert told["outputs"][1]["shape"] == [4, 3]
 
 
 def test_a_bundle_that_was_changed_is_not_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,6 +39,7 @@ def test_what_the_server_says_of_itself(server: Serving) -> None:
     assert {one["name"]: one["shape"] for one in told["outputs"]} == {
         "probabilities": [-1, 3],
         "label": [-1],
+        "given": [-1],
         "features": [-1, 3],
         "reduced": [-1, 2],
     }

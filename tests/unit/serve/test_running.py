@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -24,15 +25,19 @@ from stand_in_bundle import write_stand_in
 
 from .conftest import log_of, picture
 
+pytestmark = pytest.mark.slow
+
 STAND_IN = REPOSITORY / "tests" / "stand_in_bundle.py"
 
 
 @contextmanager
-def process(folder: Path, *settings: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def process(
+    folder: Path, *settings: str, log: int | IO[bytes] = subprocess.PIPE
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A server in a process of its own, once it listens; and its port."""
     command = [sys.executable, str(STAND_IN), str(folder), "port=0", *settings]
     with subprocess.Popen(
-        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "COLUMNS": "200"}
+        command, text=True, stdout=log, stderr=subprocess.PIPE, env={**os.environ, "COLUMNS": "200"}
     ) as started:
         assert started.stderr is not None
         try:
@@ -91,7 +96,6 @@ class Load:
                 connection = None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("linger", ["0", "0.5"])
 def test_sigterm_under_load_loses_no_accepted_request(tmp_path: Path, linger: str) -> None:
     folder = write_stand_in(tmp_path, seconds=0.02)
@@ -159,6 +163,18 @@ def test_sighup_opens_the_bundle_anew(tmp_path: Path) -> None:
         out, _ = server.communicate(timeout=30)
     assert [line["bundle"] for line in log_of(out) if line["event"] == "bundle"] == ["one", "two"]
     assert server.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
+def test_a_log_that_cannot_be_written_costs_no_one_his_answer(tmp_path: Path) -> None:
+    with (
+        Path("/dev/full").open("wb") as full,
+        process(Path(write_stand_in(tmp_path)), "linger_seconds=0", log=full) as (server, port),
+    ):
+        assert [ask(port) for _ in range(3)] == [200, 200, 200]
+        server.send_signal(signal.SIGTERM)
+        _, err = server.communicate(timeout=30)
+    assert (server.returncode, "Error" in err) == (0, False), err
 
 
 def test_a_port_that_is_taken_and_a_bundle_that_is_none(tmp_path: Path) -> None:

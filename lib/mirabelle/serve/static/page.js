@@ -55,8 +55,10 @@
 
   function show(card, told, name) {
     const percent = (share) => `${(100 * share).toFixed(1)} %`;
-    card.querySelector("h2").textContent = told.label;
+    const said = told.given ?? "Not sure";
+    card.querySelector("h2").textContent = said;
     card.querySelector(".unsure").hidden = told.sure;
+    card.querySelector(".unsure").textContent = `Not sure that it is ${told.label}: below the threshold that was set.`;
     if (told.coarse) {
       card.querySelector(".coarse").hidden = false;
       card.querySelector(".coarse").textContent = `${told.coarse.label}, ${percent(told.coarse.probability)}`;
@@ -75,7 +77,7 @@
     const {decode, wait, network} = told.ms;
     card.querySelector(".times").textContent =
       `${told.width_px} × ${told.height_px} px; decoded in ${decode.toFixed(1)} ms, waited ${wait.toFixed(1)} ms, network ${network.toFixed(1)} ms`;
-    card.querySelector(".shown").alt = `${name || "The picture"}: ${told.label}, ${percent(told.probability)}`;
+    card.querySelector(".shown").alt = `${name || "The picture"}: ${said}`;
     if (told.explanation) {
       const heat = card.querySelector(".heat"), look = card.querySelector(".look");
       heat.src = told.explanation;
@@ -83,7 +85,7 @@
       look.hidden = false;
       look.querySelector("input").addEventListener("change", (event) => { heat.hidden = !event.target.checked; });
     }
-    say(`${told.label}, ${percent(told.probability)}`);
+    say(told.sure ? `${said}, ${percent(told.probability)}` : said);
   }
 
   function refuse(card, problem) {
