@@ -125,12 +125,13 @@ def _check_pictures(
     """Pictures from their bytes to probabilities."""
     paths = [str(path) for path in sample.index]
     found = dict(zip(paths, bundle.predictions(paths), strict=True))
-    read = [path for path in paths if found[path].features is not None]
+    read = [path for path in paths if isinstance(found[path].answer, Answer)]
     if len(read) < len(paths):
         job.console.warn(
             f"{len(paths) - len(read):,} of {len(paths):,} pictures to check the bundle by cannot be read any more"
         )
     features, probabilities = Worst(len(read), 0.0, ""), Worst(len(read), 0.0, "")
+    changed = 0
     for path in read:
         one = found[path]
         assert one.features is not None
@@ -139,6 +140,7 @@ def _check_pictures(
             if off.off > TOLERANCE and not _is_alike(one.features, stored[path], parts):
                 raise _refused(off, "features", TOLERANCE)
             features = max(features, off, key=lambda worst: worst.off)
+        changed += _first(one).label != sample.at[path, schema.PREDICTED]
         expected = np.array(sample.at[path, schema.PROBABILITIES])
         off = Worst(len(read), float(np.abs(_coarse(one, parts) - expected).max()), path)
         probabilities = max(probabilities, off, key=lambda worst: worst.off)
@@ -146,14 +148,23 @@ def _check_pictures(
         allowed = allowed_of_taught(parts)
         if probabilities.off > allowed:
             raise _refused(probabilities, "probabilities", allowed)
-    return {"pictures": len(read), "features_off": features.off, "probabilities_off": probabilities.off}
+    return {
+        "pictures": len(read),
+        "features_off": features.off if stored else None,
+        "probabilities_off": probabilities.off,
+        "answers_changed": int(changed),
+    }
 
 
 def _coarse(one: Prediction, parts: Parts) -> Doubles:
     """What is said of one picture's label, or of a chain's coarse one, in the order of the classifier's labels."""
-    assert isinstance(one.answer, Answer)
-    told = {likely.label: likely.probability for likely in (one.answer.coarse or one.answer).probabilities}
+    told = {likely.label: likely.probability for likely in _first(one).probabilities}
     return np.array([told[label] for label in parts.chain.coarse_labels])
+
+
+def _first(one: Prediction) -> Answer:
+    assert isinstance(one.answer, Answer)
+    return one.answer.coarse or one.answer
 
 
 def allowed_of_taught(parts: Parts) -> float:

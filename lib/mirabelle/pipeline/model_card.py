@@ -203,9 +203,10 @@ def _checked(checks: dict[str, Any]) -> list[str]:
             f"On all {checks['rows']:,} rows held out its probabilities differ from Spark's own by"
             f" {checks['rows_off']:.1g} at most ({checks['tolerance']:g} is allowed)."
         )
+    features = "" if checks["features_off"] is None else f", features by {checks['features_off']:.1g} of the largest"
     lines.append(
         f"{checks['pictures']:,} pictures held out were read again: probabilities differ from the stored ones by"
-        f" {checks['probabilities_off']:.1g} at most, features by {checks['features_off']:.1g} of the largest."
+        f" {checks['probabilities_off']:.1g} at most{features}; {checks['answers_changed']:,} got another answer."
     )
     return lines
 
