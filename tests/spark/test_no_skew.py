@@ -40,6 +40,7 @@ def list_pictures(to: Path) -> list[str]:
     awkward = sorted((data / "awkward").iterdir())
     labels = [*(path.parent.name for path in fruits), *["plane"] * len(planes), *[None] * len(awkward)]
     rows = pd.DataFrame({"path": [str(path) for path in [*fruits, *planes, *awkward]], "label": labels})
+    rows["kind"] = [label if label in (None, "plane") else "fruit" for label in labels]
     rows["split"] = np.where(np.arange(len(rows)) % 3 == 0, "Test", "Training")
     rows.to_parquet(to)
     assert len(rows) == 200
@@ -83,15 +84,35 @@ def test_no_skew(spark: SparkSession, tmp_path: Path, cache: Path, vgg16_weights
     names = CLASSIFIERS if precision == "float32" else ("LogisticRegression", "DecisionTreeClassifier")
     for number, (name, params) in enumerate((name, CLASSIFIERS[name]) for name in names):
         told = [*given, f"classify.estimator={name}", f"classify.params={json.dumps(params)}"]
-        job = execute(load(None, told, {}), ["train"], "train", console)
-        folder = dict(bundle(load(None, given, {}), console))["bundle"].split(",")[0]
-        whole = open_bundle(folder)
+        whole, said = learnt(told, console)
         assert whole.info.estimator.startswith(name)
-        found = same_pictures(whole, paths, output) if number == 0 else {}
-        said = pd.read_parquet(job.folder("predictions"))
-        assert len(said) > 40
-        ours = found or dict(zip(said["path"], whole.predictions(said["path"].tolist()), strict=True))
+        found = same_pictures(whole, paths, output) if number == 0 else ask(whole, said)
         for row in said.to_dict("records"):
-            one = ours[row["path"]]
+            one = found[row["path"]]
             assert isinstance(one.answer, Answer) and one.answer.label == row["predicted"]
             np.testing.assert_allclose(one.probabilities, row["probabilities"], rtol=0, atol=1e-5)
+    if precision == "float32":
+        chain = ["classify.chain=[kind, label]", "classify.min_rows=10", "classify.precision=0.9"]
+        whole, said = learnt([*given, *chain, "classify.params={maxIter: 20, regParam: 0.01}"], console)
+        assert whole.info.labels == ("fruit / Banana", "fruit / Lemon", "fruit / Walnut", "plane / plane")
+        found = ask(whole, said)
+        for row in said.to_dict("records"):
+            answer = found[row["path"]].answer
+            assert isinstance(answer, Answer) and answer.coarse is not None
+            assert (answer.given, answer.coarse.label) == (row["chain_answer"], row["predicted"])
+            assert answer.probability == pytest.approx(row["chain_probability"], abs=1e-5)
+            assert answer.coarse.probability == pytest.approx(row["chain_coarse_probability"], abs=1e-5)
+
+
+def learnt(told: list[str], console: Console) -> tuple[Bundle, pd.DataFrame]:
+    """Train, bundle and open; with the bundle what Spark said of the pictures held out."""
+    config = load(None, told, {})
+    job = execute(config, ["train"], "train", console)
+    said = pd.read_parquet(job.folder("predictions"))
+    assert len(said) > 40
+    return open_bundle(dict(bundle(config, console))["bundle"].split(",")[0]), said
+
+
+def ask(whole: Bundle, said: pd.DataFrame) -> dict[str, Prediction]:
+    """What a bundle says of some rows' pictures, by path."""
+    return dict(zip(said["path"], whole.predictions(said["path"].tolist()), strict=True))

@@ -22,6 +22,8 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 # Bounds memory: a forest holds what every tree says of every row.
 ROWS_AT_ONCE = 256
+# Spark's own limit on maxDepth is 30.
+MOST_DEPTH = 64
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Classifier:
                 f"{name}: a classifier of kind {self.kind}/{self.link} is not known here; update mirabelle"
             )
         try:
+            if self.kind == "trees":
+                _check_trees(self.arrays, width)
             found = self.probabilities(np.zeros((1, width)))
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise BundleError(f"{name}: its arrays do not fit together ({error}); bundle it again") from error
@@ -130,6 +134,16 @@ def _factors(arrays: Arrays, rows: Rows) -> Rows:
     """
     pairs = [((rows @ one) ** 2 - rows**2 @ one**2).sum(axis=1) / 2 for one in arrays["factors"]]
     return np.asarray(_linear(arrays, rows) + np.stack(pairs, axis=1))
+
+
+def _check_trees(arrays: Arrays, width: int) -> None:
+    """Raise ``ValueError`` where a row could lead to no node or feature, or on and on."""
+    nodes = len(arrays["left"])
+    for name, most in (("roots", nodes), ("left", nodes), ("right", nodes), ("feature", width)):
+        if not ((arrays[name] >= 0) & (arrays[name] < most)).all():
+            raise ValueError(f"{name} leads out of the trees")
+    if not 0 <= int(arrays["depth"]) <= MOST_DEPTH:
+        raise ValueError(f"trees of depth {int(arrays['depth'])}")
 
 
 def _trees(arrays: Arrays, rows: Rows) -> Rows:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from mirabelle.bundle.answers import Answer, BundleInfo, Likely, Neighbour, Outputs, Prediction, Rejected
 from mirabelle.bundle.chaining import Chain, read_chain
+from mirabelle.bundle.classifying import read_arrays
 from mirabelle.bundle.index import Index
 from mirabelle.bundle.looking import Looker
 from mirabelle.bundle.predicting import predictions
@@ -56,14 +57,14 @@ class Bundle:
         try:
             self._options = DecodeOptions(**{**facts["decode"], "ground": tuple(facts["decode"]["ground"])})
             reduction = facts["reduction"]
-            self._projection = Projection.from_bytes(files[reduction["file"]]) if reduction else None
+            self._projection = _projection(reduction["file"], files) if reduction else None
             self._chain = read_chain(facts, files)
             self.info = _info(facts, files, self._chain)
             self._network = {name: files[path] for name, path in facts["network"]["files"].items()}
             self._precision: Precision = facts["embedding"]["precision"]
             index = facts["index"]
             self._index = Index.from_files(index, files) if index else None
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, EOFError) as error:
             raise BundleError(f"the bundle's facts do not fit together ({error!r}); bundle it again") from error
         self._chain.check(self.info.components or self.info.width, "the bundle's classifier")
         self._engine = _engine(self._network, self._precision, threads)
@@ -224,6 +225,11 @@ def _answer(
 ) -> Answer:
     likely = tuple(Likely(labels[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top])
     return Answer(labels[int(chosen)], float(row[chosen]), likely, sure, coarse)
+
+
+def _projection(file: str, files: Mapping[str, bytes]) -> Projection:
+    read_arrays(files[file], file)  # which refuses what is none of ours
+    return Projection.from_bytes(files[file])
 
 
 def _info(facts: dict[str, Any], files: dict[str, bytes], chain: Chain) -> BundleInfo:
