@@ -92,7 +92,7 @@ def test_no_skew(spark: SparkSession, tmp_path: Path, cache: Path, vgg16_weights
             assert isinstance(one.answer, Answer) and one.answer.label == row["predicted"]
             np.testing.assert_allclose(one.probabilities, row["probabilities"], rtol=0, atol=1e-5)
     if precision == "float32":
-        chain = ["classify.chain=[kind, label]", "classify.min_rows=10", "classify.precision=0.9"]
+        chain = ["classify.chain=[kind, label]", "classify.min_rows=10", "classify.precision=0.9", "classify.folds=2"]
         whole, said = learnt([*given, *chain, "classify.params={maxIter: 20, regParam: 0.01}"], console)
         assert whole.info.labels == ("fruit / Banana", "fruit / Lemon", "fruit / Walnut", "plane / plane")
         found = ask(whole, said)
