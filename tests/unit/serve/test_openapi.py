@@ -86,7 +86,7 @@ def test_what_is_made_up_by_it_breaks_nothing(server: Serving, document: Any) ->
     seen: set[int] = set()
 
     def ask(made_up: Any) -> None:
-        @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
         @given(case=made_up)
         def each(case: Any) -> None:
             answer = case.call()
