@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import traceback
 from contextlib import suppress
@@ -19,6 +20,8 @@ import orjson
 
 logger = logging.getLogger("mirabelle.serve")
 MAX_DETAIL_CHARACTERS = 300
+# As Python writes them; up to the end, for what is in them may hold the quote.
+_BYTES = re.compile(r"\bb['\"].*")
 
 
 class JsonHandler(logging.Handler):
@@ -54,7 +57,7 @@ def note(event: str, **fields: Any) -> None:
 
 
 def told(error: BaseException, trace: TracebackType | None) -> dict[str, Any]:
-    """An error by its kind, first words and places; no values, as tracebacks of other kinds may show."""
+    """An error by its kind, first words and places; no values, and nothing of the bytes that its words may repeat."""
     places = [f"{one.filename.rpartition('/')[2]}:{one.lineno} {one.name}" for one in traceback.extract_tb(trace)[-8:]]
-    words = " ".join(str(error).split())[:MAX_DETAIL_CHARACTERS]
+    words = _BYTES.sub("b...", " ".join(str(error).split()))[:MAX_DETAIL_CHARACTERS]
     return {"error": type(error).__name__, "detail": words, "where": places}

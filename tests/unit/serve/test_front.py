@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
+from typing import Any
 
 import pytest
 
 from mirabelle.serve.asking import Rates, Tokens
+from mirabelle.serve.logs import told
 from mirabelle.serve.problems import Problem
 
 from .conftest import Serve, Serving, picture
@@ -134,6 +137,16 @@ def test_a_client_that_asks_too_often(serve: Serve) -> None:
     assert {one.client.get("/health/live").status_code for _ in range(5)} == {200}
 
 
+def logged(caplog: pytest.LogCaptureFixture, event: str, count: int) -> list[dict[str, Any]]:
+    """So many lines of the log; the last is written when its answer has gone out."""
+    end = time.monotonic() + 10
+    while True:
+        found = [record.fields for record in caplog.records if record.getMessage() == event]
+        if len(found) >= count or time.monotonic() > end:
+            return found
+        time.sleep(0.01)
+
+
 def test_the_log_has_each_request_and_nothing_of_anyones(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "mirabelle.serve")
     one = serve(tokens=TOKEN)
@@ -142,8 +155,7 @@ def test_the_log_has_each_request_and_nothing_of_anyones(serve: Serve, caplog: p
     form = {"picture": ("my secret holiday.png", content)}
     one.client.post("/v1/predict?top=2&who=me", files={**form, "other": ("b", b"no")}, headers=headers)
     one.client.post("/v1/predict", files=form, headers={"authorization": "Bearer wrong-0123456789abcdef"})
-    lines = [record.fields for record in caplog.records if record.getMessage() == "request"]
-    good, refused = lines
+    good, refused = logged(caplog, "request", 2)
     assert good == {
         "request_id": "this-one",
         "method": "POST",
@@ -180,3 +192,27 @@ def test_metrics_are_what_was_asked(serve: Serve) -> None:
         'mirabelle_part_seconds_count{part="network"} 3.0',
     ):
         assert line in text.splitlines(), line
+
+
+def test_what_breaks_is_told_without_the_bytes_that_broke_it() -> None:
+    try:
+        raise ValueError(f"cannot read {b'secret' * 3!r} there")
+    except ValueError as error:
+        line = told(error, error.__traceback__)
+    assert (line["error"], line["detail"]) == ("ValueError", "cannot read b...")
+    assert line["where"][0].startswith("test_front.py:")
+
+
+def test_what_nobody_foresaw_is_500_and_in_the_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    one = serve()
+
+    def breaks(*_: object) -> None:
+        raise KeyError("unforeseen")
+
+    one.bundles[0].answer = breaks  # type: ignore[assignment,method-assign]
+    answer = one.client.post("/v1/predict", content=picture(), headers={**PNG, "x-request-id": "that-one"})
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert "unforeseen" not in answer.text
+    (line,) = logged(caplog, "failed", 1)
+    assert (line["request_id"], line["error"]) == ("that-one", "KeyError")
+    assert one.client.get("/health/ready").status_code == 200
