@@ -104,20 +104,20 @@ lock: $(READY)  ## Resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --upgrade --extra dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	    --extra openvino --extra s3 --constraints requirements.lock pyproject.toml -o requirements-worker.lock
+	    --extra heif --extra openvino --extra s3 --constraints requirements.lock pyproject.toml -o requirements-worker.lock
 	@# The server imports no pandas and no PyArrow, which are 250 MB of the 600.
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --extra serve --constraints requirements.lock $(foreach package,pandas pyarrow pytz tzdata,--no-emit-package $(package)) \
 	    pyproject.toml -o requirements-serve.lock
 	@# Of a cluster: with a driver in it, and on 64-bit Arm, where the newest OpenVINO wants a newer glibc than EMR has.
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	    --extra cluster --constraints requirements.lock pyproject.toml -o requirements-cluster.lock
+	    --extra cluster --extra heif --constraints requirements.lock pyproject.toml -o requirements-cluster.lock
 	sed -nE '/^(openvino|numpy)/!s/^([^ ]+==[^ ]+) \\$$/\1/p' requirements-cluster.lock | \
 	$(BIN)/uv pip compile --quiet --python-platform aarch64-manylinux_2_34 --python-version 3.11 --generate-hashes \
-	    --no-emit-index-url --no-header --extra cluster --constraints /dev/stdin pyproject.toml \
+	    --no-emit-index-url --no-header --extra cluster --extra heif --constraints /dev/stdin pyproject.toml \
 	    -o requirements-cluster-arm.lock
 	$(BIN)/uv pip compile --quiet --python-platform aarch64-manylinux_2_34 --python-version 3.11 --generate-hashes \
-	    --no-emit-index-url --no-header --extra openvino --extra s3 --constraints requirements-cluster-arm.lock \
+	    --no-emit-index-url --no-header --extra heif --extra openvino --extra s3 --constraints requirements-cluster-arm.lock \
 	    pyproject.toml -o requirements-worker-arm.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --upgrade --extra schedule pyproject.toml -o requirements-schedule.lock

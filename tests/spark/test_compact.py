@@ -190,7 +190,7 @@ def test_rejects_keep_the_limits_they_were_made_under(history: History) -> None:
     assert history.compare(**makers, max_pixels=1_000_000)[::3] == (2, 1)
     assert history.compare(**makers)[::3] == (1, 2)
     (chunk,) = history.table.chunks()
-    assert [limits["max_pixels"] for limits in chunk.rejects_limits] == [25_000_000, 1_000_000]
+    assert [limits["max_pixels"] for limits in chunk.rejects_limits] == [50_000_000, 1_000_000]
     assert len(chunk.rejects_files) == len(files(history, "rejects")) == 2
     history.extract(**makers, max_pixels=1_000_000)
     assert verify(STORE, str(history.output)).findings == ()

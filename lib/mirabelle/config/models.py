@@ -28,6 +28,19 @@ def _rgb(value: Any) -> Any:
     return value
 
 
+def _formats(value: Any) -> Any:
+    """Names in any letters, and as files are called."""
+    called = {"heic": "heif", "jpg": "jpeg", "jp2": "jpeg2000", "tif": "tiff"}
+    if isinstance(value, str):
+        value = re.split(r"[,\s]+", value.strip())
+    if isinstance(value, list):
+        names = [name.lower() if isinstance(name, str) else name for name in value]
+        return tuple(called.get(name, name) if isinstance(name, str) else name for name in names)
+    return value
+
+
+Format = Literal["jpeg", "png", "webp", "gif", "tiff", "bmp", "avif", "heif", "jpeg2000", "ppm", "tga", "ico"]
+Formats = Annotated[tuple[Format, ...], Field(min_length=1), BeforeValidator(_formats)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 Colour = Annotated[tuple[Channel, Channel, Channel], BeforeValidator(_rgb)]
 
@@ -82,7 +95,11 @@ class Decode(Section):
     ground: Colour = Field((255, 255, 255), description="Colour under transparent pixels: '#ffffff' or [255,255,255].")
     orient: bool = Field(True, description="Turn pictures the way their EXIF orientation says.")
     max_pixels: int = Field(
-        25_000_000, ge=1, description="Larger pictures are rejected by their header, so that none takes 2 s or 1 GiB."
+        50_000_000,
+        ge=1,
+        description="Pictures of more to decode are rejected by their header, so that none takes 2 s or 1 GiB. JPEGs"
+        " decoded at a fraction (`exact`) count for what comes out, and may have four times as many; kinds that take"
+        " longer to decode than JPEG and HEIF may have half, 25 million.",
     )
     max_bytes: int = Field(100 * 2**20, ge=1, description="Larger files are rejected, unread.")
     accept_truncated: bool = Field(False, description="Embed what is left of files that were cut short.")
@@ -92,6 +109,11 @@ class Decode(Section):
         " decoded at 1/2, 1/4 or 1/8 of their size and all are resized by a faster library, up to five times faster;"
         " features of photographs keep a cosine of 0.999 to the exact ones, those of small print or fine patterns do"
         " not. auto: exact with float32, not with bf16.",
+    )
+    formats: Formats = Field(
+        ("jpeg", "png", "webp", "gif", "tiff", "bmp", "avif", "heif"),
+        description="What is decoded, known by content and not by name; the rest is rejected. jpeg2000, ppm, tga and"
+        " ico can be added. heif (iPhones' HEIC) needs pillow-heif on the workers: the extra heif.",
     )
 
 

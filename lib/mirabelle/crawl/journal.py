@@ -24,7 +24,16 @@ FLUSH_SECONDS = 2.0
 FLUSH_BYTES = 8 * 2**20
 WRITES_AT_ONCE = 8
 MAX_SEGMENT_BYTES = 2**30
-SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "tif", "BMP": "bmp", "AVIF": "avif"}
+SUFFIXES = {
+    "JPEG": "jpg",
+    "PNG": "png",
+    "WEBP": "webp",
+    "GIF": "gif",
+    "TIFF": "tif",
+    "BMP": "bmp",
+    "AVIF": "avif",
+    "HEIF": "heic",
+}
 
 Event = dict[str, Any]
 

@@ -1,8 +1,8 @@
 """Bytes of a picture in, uint8 RGB out.
 
-May touch Pillow, numpy and fast_image_resize, and nothing outside the process: no file, no network, no environment;
-from mirabelle only ``mirabelle.errors``. Runs on executors (and on the driver when the report makes thumbnails). It
-fails only with ``DecodeError``.
+May touch Pillow, numpy, fast_image_resize and, where it is installed, pillow_heif, and nothing outside the process: no
+file, no network, no environment; from mirabelle only ``mirabelle.errors``. Runs on executors (and on the driver when
+the report makes thumbnails). It fails only with ``DecodeError``.
 
 What the pixels are:
 
@@ -11,6 +11,7 @@ What the pixels are:
   leaves them (an XYB JPEG looks odd).
 - Without ``DecodeOptions.exact``, resizing may be off by one grey level, and large JPEGs are read at a fraction of
   their size, which changes pixels a little.
+- HEIF files say how they are to be turned, and libheif does it whatever ``DecodeOptions.orient`` says.
 - Unlike Keras: EXIF orientation is applied, transparent pixels are laid over a ground colour, and grey deeper than 8
   bits is scaled instead of clipped. Of several frames or pages the first is taken.
 
@@ -18,9 +19,10 @@ Thread-safe but for one thing: Pillow's switch for truncated files is a module g
 file is read again under ``accept_truncated``, and another thread's decode can see it then; workers decode on one
 thread there.
 
-Inside: ``formats`` tells from bytes alone what kind of file they are and whether it ends early, ``limits`` refuses what
-would cost too much, ``mending`` puts an end to JPEGs that lack theirs alone, ``opening`` has Pillow open the rest,
-``colour`` makes RGB of any mode, ``resizing`` makes that a square, and ``picture`` puts these together.
+Inside: ``formats`` tells from bytes alone what kind of file they are and whether it ends early, ``headers`` what some
+of them say of themselves, ``limits`` refuses what would cost too much, ``mending`` puts an end to JPEGs that lack
+theirs alone, ``opening`` has Pillow open the rest, ``colour`` makes RGB of any mode, ``resizing`` makes that a square,
+and ``picture`` puts these together.
 """
 
 from __future__ import annotations

@@ -68,7 +68,8 @@ def _deep_grey(image: Image.Image, layout: str, key: Any) -> Image.Image:
     do not say, so it goes by the values: floats within 0..1, and whole numbers within 0..255 or 0..65535, keep that
     scale; anything else is stretched from its least value to its greatest. NaN is black.
     """
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") or layout == "raw I;16B" or layout.startswith("ppm"):
+        # Of a PPM Pillow makes 16 bits, however few there are.
         black, white = 0.0, 4095.0 if layout.endswith("I;12") else 65535.0
     else:
         black, white = _value_range(image, layout)
@@ -76,7 +77,8 @@ def _deep_grey(image: Image.Image, layout: str, key: Any) -> Image.Image:
     grey = np.empty((image.height, image.width), np.uint8)
     opaque = np.empty_like(grey)
     for top, band in _bands(image, layout):
-        values = np.nan_to_num(band.astype(np.float64), nan=black, posinf=white, neginf=black)
+        with np.errstate(invalid="ignore"):  # NaN of the kind that signals
+            values = np.nan_to_num(band.astype(np.float64), nan=black, posinf=white, neginf=black)
         grey[top : top + len(band)] = np.clip((values - black) * scale + 0.5, 0, 255)
         if key is not None:
             opaque[top : top + len(band)] = np.where(band == key, 0, 255)

@@ -7,20 +7,30 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+from mirabelle.decode.headers import codestream, icon_ends_early, is_tga, is_tga_header, tga_end
 from mirabelle.errors import DecodeError, RejectCode
 
+USUAL = ("jpeg", "png", "webp", "gif", "tiff", "bmp", "avif", "heif")
+FORMATS = (*USUAL, "jpeg2000", "ppm", "tga", "ico")
+"""What can be decoded, as ``decode.formats`` has it: Pillow's names in small letters."""
 
-def format_of(content: bytes) -> str:
-    """Pillow's name of the allowed format; raises NOT_AN_IMAGE or FORMAT_NOT_ALLOWED."""
-    for kind, pattern in _ALLOWED.items():
-        if pattern.match(content):
-            return kind
-    ends = content[:4096] + content[-18:]
+
+def format_of(content: bytes, allowed: Collection[str] = FORMATS) -> str:
+    """Pillow's name of the format; raises NOT_AN_IMAGE, or FORMAT_NOT_ALLOWED for one that is not among ``allowed``."""
+    kind = next((kind for kind, pattern in _KNOWN.items() if pattern.match(content)), None)
+    if kind is None and is_tga(content):
+        kind = "TGA"
+    if kind is not None:
+        if kind.lower() not in allowed:
+            raise DecodeError(
+                RejectCode.FORMAT_NOT_ALLOWED, f"{kind} is switched off; add {kind.lower()} to decode.formats"
+            )
+        return kind
     for name, pattern in _FOREIGN.items():
-        if pattern.match(ends):
-            raise DecodeError(RejectCode.FORMAT_NOT_ALLOWED, name)
+        if pattern.match(content[:4096]):
+            raise DecodeError(RejectCode.FORMAT_NOT_ALLOWED, f"{name} cannot be decoded")
     raise DecodeError(RejectCode.NOT_AN_IMAGE, f"begins with {content[:16]!r}")
 
 
@@ -28,7 +38,7 @@ def _patterns(**table: bytes) -> dict[str, re.Pattern[bytes]]:
     return {name.replace("_", " "): re.compile(pattern, re.DOTALL) for name, pattern in table.items()}
 
 
-_ALLOWED = _patterns(
+_KNOWN = _patterns(
     JPEG=rb"\xff\xd8\xff",
     PNG=rb"\x89PNG\r\n\x1a\n",
     WEBP=rb"RIFF....WEBP",
@@ -37,21 +47,23 @@ _ALLOWED = _patterns(
     # two letters are too few to go by, so also the four reserved zeros, or a header size that exists
     BMP=rb"BM....(?:\0{4}|.{8}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0)",
     AVIF=rb".{4}ftyp(?:.{4}){0,16}?avi[fs]",
+    HEIF=rb".{4}ftyp(?:.{4}){0,16}?(?:hei[cfmsx]|hev[cmsx]|mif1|msf1)",
+    JPEG2000=rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
+    PPM=rb"P[1-6f]\s+(?:\d|#)",
+    ICO=rb"\0\0\x01\0[^\0][\0\x01]",
 )
 
 # Told apart from what is no image at all, and never opened.
 _FOREIGN = _patterns(
-    JPEG_2000=rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     JPEG_XL=rb"\0\0\0\x0cJXL |\xff\x0a",
     JPEG_XR=rb"II\xbc",
-    HEIF=rb".{4}ftyp(?:.{4}){0,16}?(?:hei[cfmsx]|hev[cmsx]|mif1|msf1)",
     camera_raw=rb"II(?:RO|RS|U\0)|MMOR|FUJIFILMCCD|.{4}ftypcrx |II\x1a\0\0\0HEAPCCDR",
-    Netpbm=rb"P[1-6f]\s+(?:\d|#)|P[7F]\s",
+    Netpbm_of_another_kind=rb"P[7F]\s",
     SGI=rb"\x01\xda[\0\x01][\x01\x02]",
     FLIC=rb".{4}[\x11\x12]\xaf.{6}\x08\0",
     DDS=rb"DDS ",
     Photoshop=rb"8BP[SB]",
-    Windows_icon=rb"\0\0[\x01\x02]\0[^\0]",
+    Windows_cursor=rb"\0\0\x02\0[^\0]",
     Apple_icon=rb"icns",
     PCX=rb"\x0a[\0\x02-\x05]\x01[\x01\x02\x04\x08]|\xb1\x68\xde\x3a",
     Blizzard_texture=rb"BLP[12]",
@@ -71,7 +83,6 @@ _FOREIGN = _patterns(
     PostScript=rb"%!PS|\xc5\xd0\xd3\xc6",
     PDF=rb"%PDF-",
     SVG=rb"(?:\xef\xbb\xbf)?\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?svg[\s>]",
-    TGA=rb".*TRUEVISION-XFILE\.\0\Z",
 )
 
 
@@ -160,6 +171,12 @@ def _tiff_end(content: bytes) -> int:
     return end
 
 
+def _jpeg_2000_ends_early(content: bytes) -> bool:
+    """No end of the codestream, or not all of its box."""
+    start, end = codestream(content)
+    return end > len(content) or not content[start:end].rstrip(b"\0").endswith(b"\xff\xd9")
+
+
 _ENDS_EARLY: dict[str, Callable[[bytes], bool]] = {
     "JPEG": _jpeg_ends_early,
     "PNG": lambda content: _chunks_end_early(content, 8, 12, b"IEND"),
@@ -168,4 +185,9 @@ _ENDS_EARLY: dict[str, Callable[[bytes], bool]] = {
     "TIFF": lambda content: _tiff_end(content) > len(content),
     "BMP": lambda content: uint(content[2:6]) > len(content),
     "AVIF": lambda content: _chunks_end_early(content, 0, 0, b"mdat"),
+    "HEIF": lambda content: _chunks_end_early(content, 0, 0, b"mdat"),
+    "JPEG2000": _jpeg_2000_ends_early,
+    "PPM": lambda content: False,  # of which Pillow says so itself
+    "ICO": icon_ends_early,
+    "TGA": lambda content: is_tga_header(content) and content[2] < 8 and tga_end(content) > len(content),
 }

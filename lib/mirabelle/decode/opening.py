@@ -6,6 +6,7 @@ executors, and on the driver for thumbnails.
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import threading
@@ -13,15 +14,20 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
-from PIL import (  # noqa: F401  # the allow-list's plugins: so that Image.open() need not load all forty to find them
+from PIL import (  # noqa: F401  # the plugins wanted: so that Image.open() need not load all forty to find them
     AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
+    IcoImagePlugin,
     Image,
     ImageFile,
+    Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
+    PpmImagePlugin,
+    TgaImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
@@ -66,11 +72,16 @@ def open_image(kind: str, content: bytes) -> ImageFile.ImageFile:
 
 def _open_once(kind: str, content: bytes) -> ImageFile.ImageFile:
     stream = io.BytesIO(content) if len(content) < 2**20 or kind == "BMP" else _MeteredBytes(content)
+    if kind == "HEIF":
+        return _open_heif(stream)
+    if kind == "JPEG":
+        # Not by Image.open(), which refuses 179 megapixels however few of them are to be decoded.
+        return JpegImagePlugin.jpeg_factory(stream)
     try:
         if kind == "TIFF":
             # Pillow's own reader takes samples in planes for 8 bits each, whatever they are; libtiff knows better.
             # Other TIFFs wait while another thread has the switch on.
-            with switched_on(TiffImagePlugin, "READ_LIBTIFF") if tiff_in_planes(content) else _SWITCHES:
+            with switched(TiffImagePlugin, READ_LIBTIFF=True) if tiff_in_planes(content) else _SWITCHES:
                 return Image.open(stream, formats=(kind,))
         return Image.open(stream, formats=(kind,))
     except UnidentifiedImageError:
@@ -82,15 +93,37 @@ _SWITCHES = threading.RLock()
 
 
 @contextmanager
-def switched_on(module: ModuleType, switch: str) -> Iterator[None]:
+def switched(module: ModuleType, **switches: int) -> Iterator[None]:
     """Pillow takes some choices as module globals only."""
     with _SWITCHES:
-        before = getattr(module, switch)
-        setattr(module, switch, True)
+        before = {name: getattr(module, name) for name in switches}
         try:
+            for name, value in switches.items():
+                setattr(module, name, value)
             yield
         finally:
-            setattr(module, switch, before)
+            for name, value in before.items():
+                setattr(module, name, value)
+
+
+def _open_heif(stream: io.BytesIO) -> ImageFile.ImageFile:
+    """By libheif, which turns and mirrors the picture as the file says; on this thread alone."""
+    plugin, options = _heif_plugin()
+    with switched(options, DECODE_THREADS=1, THUMBNAILS=False, DEPTH_IMAGES=False, AUX_IMAGES=False):
+        image: ImageFile.ImageFile = plugin(stream)
+    return image
+
+
+@functools.cache
+def _heif_plugin() -> tuple[Any, ModuleType]:
+    try:
+        from pillow_heif import HeifImageFile, options
+    except ImportError as error:
+        raise DecodeError(
+            RejectCode.NO_DECODER,
+            f"HEIF needs {error.name or 'pillow_heif'}, which is not here; install mirabelle[heif] where workers run",
+        ) from error
+    return HeifImageFile, options
 
 
 class _WarningsOff:

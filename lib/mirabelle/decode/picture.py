@@ -6,17 +6,18 @@ Touches Pillow and numpy, and nothing outside the process. Runs on executors, an
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFile, TiffImagePlugin
 
 from mirabelle.decode.colour import sample_layout, to_rgb
-from mirabelle.decode.formats import ends_early, format_of
-from mirabelle.decode.limits import check_cost, check_header
+from mirabelle.decode.formats import USUAL, ends_early, format_of
+from mirabelle.decode.headers import icon_frame
+from mirabelle.decode.limits import check_cost, check_header, costly_pixels
 from mirabelle.decode.mending import ended
-from mirabelle.decode.opening import PILLOW_WARNINGS_OFF, open_image, switched_on
+from mirabelle.decode.opening import PILLOW_WARNINGS_OFF, open_image, switched
 from mirabelle.decode.resizing import stretch
 from mirabelle.errors import DecodeError, RejectCode
 
@@ -31,26 +32,31 @@ class DecodeOptions:
     Args:
         ground: RGB under transparent pixels, 0..255 each.
         orient: apply the EXIF orientation.
-        max_pixels: larger pictures, by their header, are rejected undecoded. The default keeps every kind within 2 s
-            and 1 GiB, file included. Measured at 25 million on one idle EPYC core: AVIF 4:4:4 with alpha 1.9 s, noise
-            as progressive JPEG 1.6 s, as RGBA PNG 1.5 s, a photograph as plain JPEG 0.2 s; lossless WebP 18 bytes a
-            pixel, 0.5 GB, and a picture one pixel wide 0.7 GB. A JPEG that lacks its end is decoded up to three times
-            more, to know that it lacks no more than that. Pillow's own limit, 179 million, stays in force.
-        max_bytes: larger files are rejected unread. The default holds an uncompressed RGBA picture of ``max_pixels``.
+        max_pixels: of what is decoded; larger pictures are rejected undecoded. The default keeps every kind within 2 s
+            and 1 GiB, file included. It is for JPEGs and HEIF. Others may have half, but not less than 25 million where
+            the limit is higher. Measured at that on one idle EPYC core: AVIF 4:4:4 with alpha 1.9 s, noise as RGBA PNG
+            1.5 s; lossless WebP 18 bytes a pixel, 0.5 GB, and a picture one pixel wide 0.7 GB. A JPEG that is decoded
+            at a fraction counts for what comes out, and may have four times the limit by its header. Kinds that cost
+            more than their pixels say have lower limits (``limits``). A JPEG that lacks its end is decoded up to three
+            times more, to know that it lacks no more than that; so it may have half at most. Pillow's own limit, 179
+            million, stays in force but for JPEGs.
+        max_bytes: larger files are rejected unread. The default holds an uncompressed RGBA picture of 25 megapixels.
         accept_truncated: give what there is of a file that ends early, where Pillow can (not WebP, AVIF or compressed
             TIFF); what is missing is grey or black.
         exact: pixels to the bit as Keras has them. Otherwise a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size
             (libjpeg's scaled DCT), whichever leaves both sides at least ``SCALED_GAP`` times what is wanted: its pixels
             differ by 0.4 grey levels on average, in photographs. And all are resized by another library, which is off
             by one level here and there.
+        formats: what is decoded at all, of ``formats.FORMATS``.
     """
 
     ground: tuple[int, int, int] = (255, 255, 255)
     orient: bool = True
-    max_pixels: int = 25_000_000
+    max_pixels: int = 50_000_000
     max_bytes: int = 100 * 2**20
     accept_truncated: bool = False
     exact: bool = True
+    formats: tuple[str, ...] = USUAL
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +119,9 @@ def _picture(content: bytes, options: DecodeOptions, least_px: int | None) -> tu
         raise DecodeError(RejectCode.EMPTY)
     if len(content) > options.max_bytes:
         raise DecodeError(RejectCode.TOO_MANY_BYTES, f"{len(content):,} bytes; the limit is {options.max_bytes:,}")
-    kind = format_of(content)
+    kind = format_of(content, options.formats)
+    if kind == "ICO" and (content := icon_frame(content))[:1] == b"\x89":
+        kind = "PNG"
     try:
         return _attempt(kind, content, options, least_px)
     except DecodeError as error:
@@ -123,13 +131,14 @@ def _picture(content: bytes, options: DecodeOptions, least_px: int | None) -> tu
             return whole if least_px is None else _attempt(kind, next(ended(content)), options, least_px)
         if not options.accept_truncated:
             raise
-    with switched_on(ImageFile, "LOAD_TRUNCATED_IMAGES"):
+    with switched(ImageFile, LOAD_TRUNCATED_IMAGES=True):
         return _attempt(kind, content, options, least_px)
 
 
 def _lacking_its_end_alone(content: bytes, options: DecodeOptions) -> tuple[Image.Image, int, int] | None:
     """As ``_picture``, of a JPEG that is whole but for the mark of its end; None: it is truncated."""
     whole = None
+    options = replace(options, max_pixels=costly_pixels(options.max_pixels))
     try:
         for each in ended(content):
             found = _attempt("JPEG", each, options, None)
@@ -159,20 +168,29 @@ def _attempt(kind: str, content: bytes, options: DecodeOptions, least_px: int | 
 def _decoded(kind: str, content: bytes, options: DecodeOptions, least_px: int | None) -> tuple[Image.Image, int, int]:
     """As ``_picture``; raises whatever Pillow raises."""
     check_header(kind, content, options.max_pixels)
+    if kind in _FILLED_UP and not ImageFile.LOAD_TRUNCATED_IMAGES and ends_early(kind, content):
+        raise DecodeError(RejectCode.TRUNCATED, f"{kind}: ends before its own structure does")
     image = open_image(kind, content)
-    check_cost(image, content, options.max_pixels)
     layout = sample_layout(image)
     width_px, height_px = image.size
     if least_px is not None and kind == "JPEG":
         image.draft(None, (least_px, least_px))
     scaled = image.size != (width_px, height_px)
+    check_cost(image, content, options.max_pixels, (width_px, height_px))
     turn = _load(image, options.orient)
-    picture = to_rgb(image, layout, options.ground)
+    if kind == "TGA" and content[17] & 15 == 0 and image.mode in ("LA", "RGBA"):
+        picture = image.convert("RGB")  # its header says that no bit of a pixel is transparency
+    else:
+        picture = to_rgb(image, layout, options.ground)
     if turn in _TRANSPOSES:
         picture = picture.transpose(_TRANSPOSES[turn])
     if not scaled:
         return picture, *picture.size
     return (picture, height_px, width_px) if turn in _TURNED else (picture, width_px, height_px)
+
+
+# Their decoders give what there is of a file that was cut as if it were all.
+_FILLED_UP = frozenset({"JPEG2000", "HEIF"})
 
 
 def _load(image: ImageFile.ImageFile, orient: bool) -> int:

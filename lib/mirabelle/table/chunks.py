@@ -120,4 +120,5 @@ def reject_policy(limits: DecodeOptions) -> dict[str, object]:
         "max_pixels": limits.max_pixels,
         "max_bytes": limits.max_bytes,
         "accept_truncated": limits.accept_truncated,
+        "formats": sorted(limits.formats),
     }

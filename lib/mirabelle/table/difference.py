@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from mirabelle import schema
 from mirabelle.decode import DecodeOptions
-from mirabelle.errors import Stage
+from mirabelle.errors import RejectCode, Stage
 from mirabelle.listing import Listing
 from mirabelle.storage.database import column, copy_to, open_database, quoted
 from mirabelle.table.chunks import reject_policy
@@ -97,8 +97,9 @@ def compare(
 ) -> Difference:
     """What of ``listing`` is new, changed or done, by path, etag, size and labels.
 
-    A reject counts as done while the file is the same and the decoder's limits are; what could not be fetched or run is
-    always tried again. A picture of a content that the table has features of, under whatever path, takes those.
+    A reject counts as done while the file is the same and the decoder's limits are; what could not be fetched or run,
+    or what the workers had no decoder for, is always tried again. A picture of a content that the table has features
+    of, under whatever path, takes those.
 
     Args:
         table: one embedding's.
@@ -110,7 +111,7 @@ def compare(
     names = {name: os.path.join(scratch, f"{name}.parquet") for name in ("done", "rejected", "todo")}
     columns = schema.listing_schema(listing.extra_labels).names
     table.write_rows("features", columns, names["done"])
-    rejects = [schema.PATH, schema.STAGE, schema.SIZE_BYTES, schema.ETAG]
+    rejects = [schema.PATH, schema.STAGE, schema.CODE, schema.SIZE_BYTES, schema.ETAG]
     table.write_rows("rejects", rejects, names["rejected"], reject_policy(limits))
     newest = "qualify row_number() over (partition by path order by run desc) = 1"
     same = "_l.etag = _d.etag and _l.size_bytes is not distinct from _d.size_bytes"
@@ -122,7 +123,7 @@ def compare(
     with open_database(scratch) as database:
         database.execute(f"create view _l as select * from {quoted(listing.file)}")
         database.execute(f"create view _d as select * from {quoted(names['done'])} {newest}")
-        decoding = f"where stage = {quoted(str(Stage.DECODE))}"
+        decoding = f"where stage = {quoted(str(Stage.DECODE))} and code != {quoted(str(RejectCode.NO_DECODER))}"
         database.execute(
             f"create view _r as select * from (select * from {quoted(names['rejected'])} {newest}) {decoding}"
         )
