@@ -126,6 +126,14 @@ def test_the_decoders_defaults_are_told_truly() -> None:
     assert DecodeOptions(**told) == DecodeOptions()
 
 
+def test_formats_are_taken_as_people_write_them() -> None:
+    assert load(None, [*NEEDED, "decode.formats=JPEG, heic,jp2"], {}).decode.formats == ("jpeg", "heif", "jpeg2000")
+    assert load(None, [*NEEDED, "decode.formats=[tif, TGA]"], {}).decode.formats == ("tiff", "tga")
+    for wrong in ("gemini", "[]"):
+        with pytest.raises(ConfigError, match=r"decode\.formats"):
+            load(None, [*NEEDED, f"decode.formats={wrong}"], {})
+
+
 @pytest.mark.parametrize("name", ["fruits.yaml", "demo.yaml"])
 def test_shipped_configurations_are_valid(name: str) -> None:
     load(Path(__file__).parents[3] / "conf" / name, [], {})

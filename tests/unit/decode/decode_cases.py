@@ -158,31 +158,34 @@ _RUNNER = """
 import json, resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 import warnings
-from mirabelle.decode import decode
+from mirabelle.decode import DecodeOptions, decode
 from mirabelle.errors import DecodeError
 warnings.simplefilter("error")
-for path in sys.argv[1:]:
+options = DecodeOptions(**{name: tuple(value) if isinstance(value, list) else value
+                           for name, value in json.loads(sys.argv[1]).items()})
+for path in sys.argv[2:]:
     with open(path, "rb") as file:
         content = file.read()
-    begun = time.perf_counter()
+    begun, core = time.perf_counter(), time.process_time()
     try:
-        image = decode(content, 224)
+        image = decode(content, 224, options)
         outcome, size = "picture", (image.width_px, image.height_px)
         assert image.pixels.shape == (224, 224, 3) and image.pixels.dtype == "uint8"
     except DecodeError as error:
         outcome, size = str(error.code), None
-    seconds = time.perf_counter() - begun
+    seconds, core = time.perf_counter() - begun, time.process_time() - core
     # Of this program alone: getrusage's figure begins with that of the process it was forked from.
     peak = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
-    answer = {"path": path, "outcome": outcome, "size": size, "seconds": seconds, "peak_kib": peak}
+    answer = {"path": path, "outcome": outcome, "size": size, "seconds": seconds, "core_seconds": core,
+              "peak_kib": peak}
     print(json.dumps(answer), flush=True)
 """
 
 
-def decode_apart(*paths: Path, timeout_seconds: float = 30) -> list[dict[str, Any]]:
+def decode_apart(*paths: Path, timeout_seconds: float = 30, **options: Any) -> list[dict[str, Any]]:
     """Decode files in a process of their own; one that dies or hangs shows as the files it has no answer for."""
     environment = {**os.environ, "PYTHONPATH": str(Path(mirabelle.__file__).parents[1])}
-    command = [sys.executable, "-c", _RUNNER, *map(str, paths)]
+    command = [sys.executable, "-c", _RUNNER, json.dumps(options), *map(str, paths)]
     try:
         run = subprocess.run(command, capture_output=True, timeout=timeout_seconds, env=environment, check=False)
         answers = run.stdout

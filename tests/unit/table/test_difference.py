@@ -73,12 +73,13 @@ class Embedder:
         self.spec = spec_of(network)
         self.asked: list[str] = []
         self.spoilt: set[str] = set()
+        self.why = RejectCode.CORRUPT
 
     def embed(self, sources: Iterable[ImageSource], tally: Tally) -> Iterator[Outcome]:
         for source in sources:
             self.asked.append(source.path.removeprefix("s3://b/"))
             if source.path in self.spoilt:
-                yield Outcome(error=DecodeError(RejectCode.CORRUPT, "spoilt"))
+                yield Outcome(error=DecodeError(self.why, "spoilt"))
             else:
                 tally.model_rows += 1
                 yield Outcome(features_of(str(source.etag)), 5, 4)
@@ -156,6 +157,17 @@ def test_a_twin_of_a_reject_is_one_too(output: Output) -> None:
     assert report.codes == {"corrupt": 2}
     again = output.compare(listed(pictures))
     assert (again.unchanged, again.still_rejected, again.to_do) == (3, 2, 0)
+
+
+def test_what_a_worker_had_no_decoder_for_is_tried_again(output: Output) -> None:
+    output.embedder.spoilt.add("s3://b/a")
+    output.embedder.why = RejectCode.NO_DECODER
+    pictures = of(a="one", b="two")
+    assert output.run(pictures).codes == {"no_decoder": 1}
+    again = output.compare(listed(pictures))
+    assert (again.unchanged, again.still_rejected, again.new) == (1, 0, 1)
+    output.embedder.spoilt.clear()
+    assert output.run(pictures).embedded == 1
 
 
 def test_a_new_key_takes_the_features_of_its_content(output: Output) -> None:

@@ -101,6 +101,8 @@ def test_rejects_are_tried_again_when_the_limits_change(source: Source) -> None:
     source.embed("run-1")
     lenient = replace(source.network.decode, accept_truncated=True)
     assert source.compare(limits=lenient).new == 3
+    more_formats = replace(source.network.decode, formats=(*source.network.decode.formats, "tga"))
+    assert source.compare(limits=more_formats).new == 3
 
 
 def test_plain_readers_see_the_contract(source: Source) -> None:
