@@ -55,7 +55,9 @@ class Bundle:
                 f"the bundle has the form {facts.get('format')}, and this Mirabelle reads {FORMAT}; update it"
             )
         try:
-            self._options = DecodeOptions(**{**facts["decode"], "ground": tuple(facts["decode"]["ground"])})
+            told = facts["decode"].items()
+            choices: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in told}
+            self._options = DecodeOptions(**choices)
             reduction = facts["reduction"]
             self._projection = _projection(reduction["file"], files) if reduction else None
             self._chain = read_chain(facts, files)

@@ -136,6 +136,7 @@ CODES: dict[str, tuple[int, str]] = {
     RejectCode.EMPTY: (400, "The picture has no bytes."),
     RejectCode.NOT_AN_IMAGE: (415, "The content is no image format that is known here, whatever its name says."),
     RejectCode.FORMAT_NOT_ALLOWED: (415, "An image, of a format that is not read."),
+    RejectCode.NO_DECODER: (415, "An image, of a format for which the server lacks a package."),
     RejectCode.TOO_MANY_BYTES: (413, "The picture has more bytes than the bundle decodes."),
     RejectCode.TOO_MANY_PIXELS: (413, "The picture has more pixels than the bundle decodes; it was not decoded."),
     RejectCode.TRUNCATED: (422, "The file ends before the picture does."),

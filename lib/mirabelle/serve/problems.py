@@ -63,6 +63,7 @@ STATUS_OF_REJECT = {
     RejectCode.EMPTY: 400,
     RejectCode.NOT_AN_IMAGE: 415,
     RejectCode.FORMAT_NOT_ALLOWED: 415,
+    RejectCode.NO_DECODER: 415,
     RejectCode.TOO_MANY_BYTES: 413,
     RejectCode.TOO_MANY_PIXELS: 413,
     RejectCode.TRUNCATED: 422,
