@@ -1,12 +1,19 @@
 """The README's first command, as a newcomer runs it."""
 
+import json
+import os
+import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from conftest import REPOSITORY, read_manifest
+from documents import command
 from submit.conftest import environment
 
 
@@ -42,6 +49,37 @@ def test_make_demo_and_again(tmp_path: Path) -> None:
     assert "653 listed = 0 embedded + 0 rejected + 653 unchanged" in text
     assert read_manifest(output)["counts"]["model_rows"] == 0
     assert len(pd.read_parquet(output / "features")) == 648
+    label = picture_of(command("README.md", "curl --data-binary", "demo/pictures")).split("/")[3]
+    assert ask_the_demo(tmp_path)["pictures"][0]["label"] == label
+
+
+def picture_of(line: list[str]) -> str:
+    """The file that a curl line sends."""
+    return next(word[1:] for word in line if word.startswith("@"))
+
+
+def ask_the_demo(folder: Path) -> Any:
+    """What README's line says to `make demo-serve`."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    make = ["make", "demo-serve", f"DEMO={folder}", f"PORT={port}"]
+    with (folder / "serve.log").open("w+") as log:
+        server = subprocess.Popen(
+            make, cwd=REPOSITORY, env=environment(), stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            end = time.monotonic() + 300
+            while f"http://127.0.0.1:{port}" not in (folder / "serve.log").read_text():
+                assert server.poll() is None and time.monotonic() < end, (folder / "serve.log").read_text()
+                time.sleep(0.2)
+            line = command("README.md", "curl --data-binary", "demo/pictures")
+            places = {"localhost:8080": f"localhost:{port}", "@demo/": f"@{folder}/"}
+            for before, after in places.items():
+                line = [word.replace(before, after) for word in line]
+            return json.loads(subprocess.run([*line, "--silent"], check=True, capture_output=True).stdout)
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(60)
 
 
 @pytest.mark.long

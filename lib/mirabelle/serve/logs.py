@@ -11,7 +11,8 @@ import os
 import re
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -43,12 +44,21 @@ class JsonHandler(logging.Handler):
             os.write(sys.stdout.fileno(), orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE))
 
 
-def log_to_stdout(level: int = logging.INFO) -> None:
-    """Have this process's own lines and uvicorn's warnings come out as JSON."""
+@contextmanager
+def logging_to_stdout(level: int = logging.INFO) -> Iterator[None]:
+    """In the block this process's own lines and uvicorn's errors come out as JSON; afterwards as before."""
+    before = []
     for name, least in (("mirabelle.serve", level), ("uvicorn.error", logging.ERROR), ("asyncio", logging.ERROR)):
         named = logging.getLogger(name)
+        before.append((named, named.handlers, named.propagate, named.level))
         named.handlers, named.propagate = [JsonHandler()], False
         named.setLevel(least)
+    try:
+        yield
+    finally:
+        for named, handlers, propagate, former in before:
+            named.handlers, named.propagate = handlers, propagate
+            named.setLevel(former)
 
 
 def note(event: str, **fields: Any) -> None:

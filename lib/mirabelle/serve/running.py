@@ -25,7 +25,7 @@ from mirabelle.serve.asking import Rates, Tokens
 from mirabelle.serve.body import Held
 from mirabelle.serve.connection import Connection
 from mirabelle.serve.current import Current, Opener
-from mirabelle.serve.logs import log_to_stdout, note
+from mirabelle.serve.logs import logging_to_stdout, note
 from mirabelle.serve.metrics import Metrics
 from mirabelle.serve.settings import ServeSettings
 from mirabelle.serve.state import Shared
@@ -52,8 +52,7 @@ def serve(address: str, opener: Opener, settings: ServeSettings, say: Callable[[
         UserError: the bundle cannot be opened or does not answer, or the port cannot be listened on.
         Interrupted: a signal came before it listened.
     """
-    log_to_stdout()
-    with bound(settings.host, settings.port) as listener:
+    with logging_to_stdout(), bound(settings.host, settings.port) as listener:
         asyncio.run(run(address, opener, settings, listener, say))
 
 
