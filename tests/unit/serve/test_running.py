@@ -153,6 +153,23 @@ def test_while_it_lingers_it_answers_and_is_not_ready(tmp_path: Path) -> None:
     assert server.returncode == 0
 
 
+def test_one_that_is_killed_leaves_nothing_in_the_way_of_the_next(tmp_path: Path) -> None:
+    folder = Path(write_stand_in(tmp_path, seconds=5))
+    with process(folder) as (server, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("POST", "/v1/predict", picture(), {"content-type": "image/png"})
+        time.sleep(0.2)
+        server.kill()
+        server.communicate(timeout=30)
+        with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
+            connection.getresponse()
+    assert os.listdir(folder) == ["stand-in.json"]
+    with process(folder, f"port={port}", "linger_seconds=0") as (following, again):
+        assert (again, ask(port, "/health/ready")) == (port, 200)
+        following.terminate()
+        following.communicate(timeout=30)
+
+
 def test_sighup_opens_the_bundle_anew(tmp_path: Path) -> None:
     with process(Path(write_stand_in(tmp_path)), "linger_seconds=0") as (server, port):
         write_stand_in(tmp_path, id_="two")
