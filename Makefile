@@ -107,8 +107,8 @@ lock: $(READY)  ## Resolve the dependencies anew
 	    --extra heif --extra openvino --extra s3 --constraints requirements.lock pyproject.toml -o requirements-worker.lock
 	@# The server imports no pandas and no PyArrow, which are 250 MB of the 600.
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	    --extra serve --constraints requirements.lock $(foreach package,pandas pyarrow pytz tzdata,--no-emit-package $(package)) \
-	    pyproject.toml -o requirements-serve.lock
+	    --extra heif --extra serve --constraints requirements.lock \
+	    $(foreach package,pandas pyarrow pytz tzdata,--no-emit-package $(package)) pyproject.toml -o requirements-serve.lock
 	@# Of a cluster: with a driver in it, and on 64-bit Arm, where the newest OpenVINO wants a newer glibc than EMR has.
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --extra cluster --extra heif --constraints requirements.lock pyproject.toml -o requirements-cluster.lock

@@ -71,23 +71,30 @@ def test_requests_that_were_taken_in_before_are_answered_by_the_one_before(serve
     assert before.users == 0
 
 
+def point(pointer: Path, text: str) -> None:
+    """Write a pointer whole or not at all, as a store does."""
+    beside = pointer.with_suffix(".new")
+    beside.write_text(text)
+    beside.replace(pointer)
+
+
 def test_a_pointer_is_watched(serve: Serve, tmp_path: Path) -> None:
     pointer = tmp_path / "current.json"
     for name in ("one", "two"):
         write_stand_in(tmp_path / name, id_=name)
     write_stand_in(tmp_path / "bad", id_="bad", broken=True)
-    pointer.write_text(json.dumps({"bundle": "one"}))
+    point(pointer, '{"bundle": "one"}')
     one = serve("watch_seconds=0.05", address=str(pointer))
     assert who(one) == "one"
-    pointer.write_text(json.dumps({"bundle": "two"}))
+    point(pointer, '{"bundle": "two"}')
     until(one, "two")
     for bad in ('{"bundle": "bad"}', '{"bundle": "../two"}', "no json", '{"bundle": "none"}'):
-        pointer.write_text(bad)
+        point(pointer, bad)
         time.sleep(0.3)
         assert who(one) == "two"
     # Each is refused once, not at every look.
     assert one.metric("reloads_total", outcome="refused") == 4
-    pointer.write_text(json.dumps({"bundle": "one"}))
+    point(pointer, '{"bundle": "one"}')
     until(one, "one")
 
 
