@@ -89,18 +89,27 @@ def codestream(content: bytes) -> tuple[int, int]:
     """Where the first codestream of a JPEG 2000 begins and ends, bare or in boxes; the end may lie past the file's."""
     if content[:1] == b"\xff":
         return 0, len(content)
+    end = 0
+    for name, start, end in boxes(content):
+        if name == b"jp2c":
+            return start, end
+    code = RejectCode.TRUNCATED if end + 8 > len(content) else RejectCode.CORRUPT
+    raise DecodeError(code, "JPEG2000: there is no codestream in it")
+
+
+def boxes(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The outer boxes, as far as they make sense: name, and where what is in each begins and ends (ISO 14496-12)."""
     position = 0
     for _ in range(1000):
         size, name, start = int.from_bytes(content[position : position + 4]), content[position + 4 : position + 8], 8
         if size == 1:
             size, start = int.from_bytes(content[position + 8 : position + 16]), 16
-        if name == b"jp2c":
-            return position + start, position + size if size else len(content)
-        if size < start:
-            break
+        elif size == 0:
+            size = len(content) - position
+        if size < start or len(name) < 4:
+            return
+        yield name, position + start, position + size
         position += size
-    code = RejectCode.TRUNCATED if position + 8 > len(content) else RejectCode.CORRUPT
-    raise DecodeError(code, "JPEG2000: there is no codestream in it")
 
 
 TGA_FOOTER = b"TRUEVISION-XFILE.\0"

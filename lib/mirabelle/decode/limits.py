@@ -14,7 +14,7 @@ import re
 from PIL import Image, TiffImagePlugin
 
 from mirabelle.decode.formats import tiff_directory, uint
-from mirabelle.decode.headers import jpeg_2000_size, jpeg_frame
+from mirabelle.decode.headers import boxes, jpeg_2000_size, jpeg_frame
 from mirabelle.errors import DecodeError, RejectCode
 
 # A JPEG that comes at a fraction may have so many times the pixels, by its header: 200 megapixels.
@@ -40,8 +40,7 @@ def check_header(kind: str, content: bytes, max_pixels: int) -> None:
         elif content[12:16] == b"VP8 ":
             _check_pixels(uint(content[26:28]) & 0x3FFF, uint(content[28:30]) & 0x3FFF, most)
     elif kind in ("AVIF", "HEIF"):
-        for box in re.finditer(rb"ispe.{4}(.{4})(.{4})", content, re.DOTALL):  # of the picture and of its tiles
-            _check_pixels(int.from_bytes(box[1]), int.from_bytes(box[2]), most if kind == "AVIF" else max_pixels)
+        _check_boxes(content, most if kind == "AVIF" else max_pixels)
     elif kind == "BMP":
         if content[14:18] != b"\x0c\0\0\0" and content[21:22] >= b"\x80":
             raise DecodeError(RejectCode.CORRUPT, "BMP: its width is negative")
@@ -62,6 +61,13 @@ _FLOODS = {"PNG": (b"iCCP", b"zTXt", b"iTXt"), "JPEG": (b"Exif\0\0",)}
 def _check_pixels(width: int, height: int, max_pixels: int, what: str = "") -> None:
     if width * height > max_pixels:
         raise DecodeError(RejectCode.TOO_MANY_PIXELS, f"{width:,} x {height:,}{what}; the limit is {max_pixels:,}")
+
+
+def _check_boxes(content: bytes, most: int) -> None:
+    """The sizes of the picture and of its tiles; not in the data, where photographs have such letters by chance."""
+    for part in [content[start:end] for name, start, end in boxes(content) if name == b"meta"] or [content]:
+        for box in re.finditer(rb"ispe.{4}(.{4})(.{4})", part, re.DOTALL):
+            _check_pixels(int.from_bytes(box[1]), int.from_bytes(box[2]), most)
 
 
 def _check_jpeg_2000(content: bytes, most: int) -> None:

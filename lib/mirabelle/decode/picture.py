@@ -41,8 +41,8 @@ class DecodeOptions:
             times more, to know that it lacks no more than that; so it may have half at most. Pillow's own limit, 179
             million, stays in force but for JPEGs.
         max_bytes: larger files are rejected unread. The default holds an uncompressed RGBA picture of 25 megapixels.
-        accept_truncated: give what there is of a file that ends early, where Pillow can (not WebP, AVIF or compressed
-            TIFF); what is missing is grey or black.
+        accept_truncated: give what there is of a file that ends early, where Pillow can (not WebP, AVIF, HEIF or
+            compressed TIFF); what is missing is grey or black.
         exact: pixels to the bit as Keras has them. Otherwise a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size
             (libjpeg's scaled DCT), whichever leaves both sides at least ``SCALED_GAP`` times what is wanted: its pixels
             differ by 0.4 grey levels on average, in photographs. And all are resized by another library, which is off

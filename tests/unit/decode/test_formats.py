@@ -251,6 +251,20 @@ def test_wherever_it_is_cut_it_is_truncated(name: str) -> None:
         assert (name, length, refusal(content[:length])[0]) == (name, length, "truncated")
 
 
+def test_what_is_left_of_a_jpeg_2000_that_was_cut() -> None:
+    content = saved(PHOTO, "JPEG2000", tile_size=(32, 32))
+    found = decoded(content[: len(content) * 2 // 3], accept_truncated=True).pixels
+    assert np.abs(found - as_pillow_has(PHOTO))[:20].max() <= 1
+    assert not np.array_equal(found, decoded(content).pixels)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
+def test_letters_in_the_data_are_no_size(kind: str) -> None:
+    content = heif(PHOTO) if kind == "HEIF" else saved(PHOTO, "AVIF")
+    chance = b"ispe" + bytes(4) + struct.pack(">LL", 60_000, 60_000)
+    assert decoded(content + struct.pack(">L4s", 8 + len(chance), b"free") + chance).width_px == 120
+
+
 def sized(width: int, height: int, content: bytes = LOSSLESS["jp2"][0]) -> bytes:
     """A JPEG 2000 whose headers have been told another size."""
     box, marker = content.index(b"ihdr") + 4, content.index(b"\xff\x4f\xff\x51") + 8
