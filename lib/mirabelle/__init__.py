@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from mirabelle.errors import TransientError as TransientError
     from mirabelle.errors import UserError as UserError
     from mirabelle.errors import WeightsError as WeightsError
-    from mirabelle.network.preparing import prepare_network as prepare_network
+    from mirabelle.listing.calibration import prepare_network as prepare_network
     from mirabelle.pipeline.running import run as run
     from mirabelle.spark.embed import embed as embed
     from mirabelle.spark.read import current_features as current_features
@@ -59,7 +59,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Config": "mirabelle.config",
     "load_config": "mirabelle.config.stores",
-    "prepare_network": "mirabelle.network.preparing",
+    "prepare_network": "mirabelle.listing.calibration",
     "run": "mirabelle.pipeline.running",
     "embed": "mirabelle.spark.embed",
     "current_features": "mirabelle.spark.read",

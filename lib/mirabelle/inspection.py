@@ -21,6 +21,7 @@ from mirabelle.config import Config, keys
 from mirabelle.config.stores import resolved_options
 from mirabelle.errors import BarNotMet, ConfigError, OutputError
 from mirabelle.network import backbones, preparing, weights
+from mirabelle.network.cached import cache_folder
 from mirabelle.network.embedding import Embedding
 from mirabelle.storage import S3Options, Store, absolute, open_store
 from mirabelle.storage.opening import AS_AWS_SAYS
@@ -146,9 +147,9 @@ def fetch_weights(config: Config) -> str:
     network = preparing.prepare_network(config, "float32")
     embedding = network.embedding
     row = backbones.find(embedding.backbone)
-    kept = weights.cached_imagenet(row, preparing.cache_folder(config))
+    kept = weights.cached_imagenet(row, cache_folder(config))
     lines = [
-        f"{embedding.backbone}: weights {embedding.weights}, ready in {preparing.cache_folder(config)}",
+        f"{embedding.backbone}: weights {embedding.weights}, ready in {cache_folder(config)}",
         f"sha256 of the tensors down to {embedding.layer}: {embedding.weights_digest}",
         f"licence: {row.licence}" if embedding.weights == "imagenet" else "",
         f"kept as {kept}" if embedding.weights == "imagenet" and kept.is_file() else "",

@@ -23,6 +23,7 @@ from mirabelle.reduction import Projection
 from mirabelle.spark.embed import spec_of
 from mirabelle.spark.read import read_features
 from mirabelle.table.features import FeatureTable
+from mirabelle.verification import verify
 from mirabelle.worker.embedder import Embedder, Tally
 
 Run = Callable[..., Job]
@@ -398,3 +399,20 @@ def test_weights_of_one_file_name_are_told_apart(pipeline: Run, tmp_path: Path) 
     with pytest.raises(OutputError, match="none of the network that the configuration asks for"):
         pipeline(second, stages=["reduce"])
     assert pipeline(first, "reduce.components=2", stages=["reduce"]).runlog.manifest["pca"]["rows"] == 54
+
+
+@pytest.mark.slow
+def test_int8_runs_on_the_network_that_its_output_keeps(pipeline: Run, pictures: Path, tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    settings = ["engine.precision=int8", "engine.calibration_images=12", "backbone.name=small"]
+    first = pipeline(*settings)
+    embedding = first.embedding()
+    assert (embedding.precision, embedding.calibration[:5]) == ("int8", "nncf ")
+    assert first.runlog.manifest["counts"]["embedded"] == 54
+    draw(pictures / "Test/amber/new.png", 100)
+    # Another machine, with none of this one's networks.
+    again = pipeline(*settings, f"cache={tmp_path / 'another'}", stages=["extract"])
+    assert again.embedding() == embedding
+    assert again.runlog.manifest["counts"]["model_rows"] == 1
+    store, output = first.store, first.output
+    assert verify(store, output, deep=True).findings == ()

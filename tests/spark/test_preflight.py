@@ -190,6 +190,7 @@ OLD = replace(WORKER, host="two", cpu="an older CPU", precisions=("float32",))
         ([OLD], "auto", "openvino", "float32"),
         ([WORKER], "float32", "openvino", "float32"),
         ([WORKER], "bf16", "openvino", "bf16"),
+        ([OLD], "int8", "openvino", "int8"),
         ([WORKER], "auto", "keras", "float32"),
         ([WORKER], "bf16", "keras", "bf16"),
         ([WORKER], "float32", "keras", "float32"),
@@ -206,6 +207,14 @@ def test_the_precision_is_settled_once_for_all(workers: list[Worker], asked: str
 def test_bf16_that_a_machine_lacks_is_refused(workers: list[Worker]) -> None:
     with pytest.raises(ConfigError, match=r"engine\.precision is bf16, which these CPUs .*; use auto or float32"):
         settle(tuple(workers), 4, 1, configured("engine.precision=bf16"))
+
+
+def test_a_cpu_that_is_slow_in_int8_is_warned_of() -> None:
+    slow = replace(WORKER, host="two", fast_int8=False)
+    (warning,) = settle((WORKER, slow), 4, 1, configured("engine.precision=int8")).warnings
+    assert "neither VNNI nor AMX: it gives the same features there, more slowly" in warning
+    assert settle((WORKER,), 4, 1, configured("engine.precision=int8")).warnings == ()
+    assert settle((WORKER, slow), 4, 1, configured()).warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ from mirabelle.config import Config
 from mirabelle.config.stores import with_local_weights
 from mirabelle.console import Console
 from mirabelle.errors import ConfigError, OutputError, PreflightError
-from mirabelle.network.preparing import cache_folder, cached_folder, prepare_network
+from mirabelle.listing.calibration import prepare_network
+from mirabelle.network.cached import cache_folder, put_into_cache
+from mirabelle.network.preparing import cached_folder
 
 # What driver and workers find the archives' content under, in their working directory.
 ENVIRONMENT = "environment"
@@ -184,13 +186,21 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 
 def _pack_network(config: Config, folder: Path) -> Path:
-    prepare_network(config, "float32")  # OpenVINO settles the precision when it loads it, so this is any
-    cached = cached_folder(config, "float32")
-    archive = folder / f"network-{config.backbone.name}-{cached.name}.tar.gz"
+    if config.engine.precision == "int8":
+        network = prepare_network(config, "int8")
+        name = hashlib.sha256(network.embedding.calibration.encode()).hexdigest()[:16]
+    else:
+        prepare_network(config, "float32")  # OpenVINO settles the precision when it loads it, so this is any
+        cached = cached_folder(config, "float32")
+        name = cached.name
+    archive = folder / f"network-{config.backbone.name}-{name}.tar.gz"
     if archive.is_file():
         return archive
     with tempfile.TemporaryDirectory(prefix="mirabelle-") as made:
-        shutil.copytree(cached, Path(made) / "networks" / cached.name)
+        if config.engine.precision == "int8":
+            put_into_cache(Path(made) / "int8" / name, dict(network.facts), network.files)
+        else:
+            shutil.copytree(cached, Path(made) / "networks" / cached.name)
         write_archive(archive, Path(made))
     return archive
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from mirabelle.config.classifying import Classify
 from mirabelle.config.crawling import Crawl
+from mirabelle.config.engines import Engine
 from mirabelle.config.exploring import Explore
 from mirabelle.config.finetuning import Finetune
 from mirabelle.config.section import Patterns, Section, is_section
@@ -108,7 +109,7 @@ class Decode(Section):
         description="Pixels to the bit as Keras has them. never: JPEGs of at least four times the network's side are"
         " decoded at 1/2, 1/4 or 1/8 of their size and all are resized by a faster library, up to five times faster;"
         " features of photographs keep a cosine of 0.999 to the exact ones, those of small print or fine patterns do"
-        " not. auto: exact with float32, not with bf16.",
+        " not. auto: exact with float32, not with bf16 and int8.",
     )
     formats: Formats = Field(
         ("jpeg", "png", "webp", "gif", "tiff", "bmp", "avif", "heif"),
@@ -132,20 +133,6 @@ class Backbone(Section):
     layer: str | None = Field(None, description="Layer whose output is taken. Default: the last before the top.")
     pooling: Literal["avg", "max", "flatten"] = Field(
         "avg", description="How the layer's height and width are folded away; flatten keeps all of it."
-    )
-
-
-class Engine(Section):
-    """What runs it."""
-
-    name: Literal["openvino", "keras"] = Field(
-        "openvino", description="What runs the network: openvino (CPU), or keras (the reference; GPU)."
-    )
-    precision: Literal["auto", "float32", "bf16"] = Field(
-        "auto", description="auto is bf16 where every executor's CPU has it natively, else float32."
-    )
-    batch_bytes: int = Field(
-        4 * 2**20, ge=1, description="Decoded pictures in one batch, in bytes; at least one picture goes in whatever."
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-Precision = Literal["float32", "bf16"]
+Precision = Literal["float32", "bf16", "int8"]
 EngineName = Literal["openvino", "keras"]
 Pooling = Literal["avg", "max", "flatten"]
 
@@ -65,6 +65,7 @@ class Embedding:
         preprocessing: decoder's version, choices that change pixels, and the normalisation's name.
         precision: of the arithmetic.
         width: features a picture.
+        calibration: of int8, by what it was quantised and on which pictures; empty: by and on none.
     """
 
     backbone: str
@@ -76,11 +77,12 @@ class Embedding:
     preprocessing: str
     precision: Precision
     width: int
+    calibration: str = ""
 
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (64 hex digits) over every part that changes the features."""
-        parts = {k: v for k, v in asdict(self).items() if k not in ("weights", "width")}
+        parts = {k: v for k, v in self._parts().items() if k not in ("weights", "width")}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -95,7 +97,11 @@ class Embedding:
 
     def to_json(self) -> dict[str, Any]:
         """All parts and the fingerprint, as they stand in footers, manifests and models."""
-        return {**asdict(self), "fingerprint": self.fingerprint}
+        return {**self._parts(), "fingerprint": self.fingerprint}
+
+    def _parts(self) -> dict[str, Any]:
+        """Without a calibration where there is none, as embeddings were told before there was int8."""
+        return {k: v for k, v in asdict(self).items() if k != "calibration" or v}
 
     @classmethod
     def from_json(cls, parts: dict[str, Any]) -> Embedding:

@@ -91,18 +91,25 @@ def compile_files(
     """
     openvino = _openvino()
     core = openvino.Core()
-    weights = np.frombuffer(files["model.bin"], dtype=np.uint8)
-    model = core.read_model(files["model.xml"], openvino.Tensor(weights))
+    model = open_model(files, core)
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
+        # Of int8 too this is the rest: what was not quantised is the same on every CPU in float32.
         "INFERENCE_PRECISION_HINT": openvino.Type.bf16 if precision == "bf16" else openvino.Type.f32,
         # Each worker is one process on one core: let the system place it, as two workers that both pin
         # themselves to the first core would halve the speed.
         "ENABLE_CPU_PINNING": False,
     }
     return core.compile_model(change(openvino, model) if change else model, "CPU", settings)
+
+
+def open_model(files: Files, core: Any = None) -> Any:
+    """A converted network as OpenVINO's own model, not compiled; its weights are ``files``' own memory."""
+    openvino = _openvino()
+    weights = np.frombuffer(files["model.bin"], dtype=np.uint8)
+    return (core or openvino.Core()).read_model(files["model.xml"], openvino.Tensor(weights))
 
 
 class KerasEngine:
@@ -133,6 +140,15 @@ def native_precisions() -> list[Precision]:
     """What this machine's CPU computes natively: always float32; bf16 with AMX or AVX512-BF16, as OpenVINO sees it."""
     capabilities = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ["float32", "bf16"] if "BF16" in capabilities else ["float32"]
+
+
+def has_fast_int8() -> bool:
+    """Whether this machine's CPU multiplies bytes natively: VNNI or AMX, on Arm i8mm; unknown counts as yes."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return True
+    return bool(flags & {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"})
 
 
 def cpu_name() -> str:

@@ -9,26 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
-import uuid
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mirabelle.config import Config
+from mirabelle.config.stores import store_of
 from mirabelle.decode import PREPROCESSING_VERSION, DecodeOptions
-from mirabelle.errors import OutputError, PreflightError
-from mirabelle.network import backbones, weights
+from mirabelle.errors import PreflightError
+from mirabelle.network import backbones, int8, weights
+from mirabelle.network.cached import FACTS, cache_folder, check_room, find_made, put_into_cache, read_cached
 from mirabelle.network.embedding import NORMALISATIONS, Embedding, EngineName, Normalisation, Precision
 from mirabelle.network.engines import CONVERSION_VERSION, Files, convert, native_precisions
 from mirabelle.network.heads import head_of
-from mirabelle.network.home import ensure_home
-
-FACTS = "network.json"
+from mirabelle.storage import absolute
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,8 @@ class Network:
         normalisation: done by the engine, on uint8 pixels.
         decode: choices for pictures on their way in.
         files: the converted network, by file name.
-        was_cached: whether the cache had it.
+        was_cached: whether the cache had it, or the output.
+        facts: what stands in its ``network.json``.
     """
 
     embedding: Embedding
@@ -50,6 +49,7 @@ class Network:
     decode: DecodeOptions
     files: Files
     was_cached: bool
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def decode_options(config: Config, precision: Precision = "float32") -> DecodeOptions:
@@ -64,28 +64,33 @@ def decode_options(config: Config, precision: Precision = "float32") -> DecodeOp
     return DecodeOptions(**{**dict(config.decode), "exact": exact})
 
 
-def prepare_network(config: Config, precision: Precision | Literal["auto"] = "auto") -> Network:
+def prepare_network(
+    config: Config, precision: Precision | Literal["auto"] = "auto", draw: int8.Draw | None = None
+) -> Network:
     """The configured network, from the cache or made and put there.
 
     Args:
-        config: its ``backbone``, ``engine``, ``decode`` and ``cache`` parts count.
-        precision: of the arithmetic, ``float32`` or ``bf16``; ``auto``: as the configuration says, and where that
-            leaves it open, what this machine's CPU has natively.
+        config: its ``backbone``, ``engine``, ``decode`` and ``cache`` parts count, and for int8 its ``output``.
+        precision: of the arithmetic, ``float32``, ``bf16`` or ``int8``; ``auto``: as the configuration says, and where
+            that leaves it open, what this machine's CPU has natively.
+        draw: gives the pictures that int8 is quantised on, where neither the output nor the cache has such a network.
 
     Raises:
         ConfigError, WeightsError: as ``backbones`` and ``weights`` say.
-        PreflightError: Keras is needed and is not installed, or there is no such precision.
+        PreflightError: Keras or NNCF is needed and is not installed, or there is no such precision.
+        OutputError: the network cannot be read or kept where it should be.
     """
     if precision == "auto":
         precision = precision_here(config)
     elif precision not in get_args(Precision):
         raise PreflightError(f"there is no precision {precision!r}; take auto, {' or '.join(get_args(Precision))}")
     row = backbones.find(config.backbone.name)
-    folder = cached_folder(config, precision)
-    was_cached = is_cached(config, precision)
-    if not was_cached:
-        _build(config, _recipe(config, precision), folder)
-    facts, files = _read(folder)
+    if precision == "int8":
+        made = _quantised(config, draw)
+        facts, files, was_cached = made.facts, made.files, made.was_there
+    else:
+        was_cached = is_cached(config, precision)
+        facts, files = _plain(config, precision)
     key = facts["made_from"]
     embedding = Embedding(
         backbone=row.name,
@@ -97,9 +102,69 @@ def prepare_network(config: Config, precision: Precision | Literal["auto"] = "au
         preprocessing=preprocessing(config, row.normalisation, precision),
         precision=precision,
         width=facts["width"],
+        calibration=facts.get("calibration", ""),
     )
-    normalisation = NORMALISATIONS[row.normalisation]
-    return Network(embedding, config.engine.name, normalisation, decode_options(config, precision), files, was_cached)
+    normalisation, options = NORMALISATIONS[row.normalisation], decode_options(config, precision)
+    return Network(embedding, config.engine.name, normalisation, options, files, was_cached, facts)
+
+
+def keep_network(config: Config, network: Network) -> None:
+    """Have the output keep a network that no other machine could make again to the bit: one in int8.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if network.embedding.precision == "int8":
+        output = absolute(config.output)
+        int8.keep(store_of(config, output), output, dict(network.facts), network.files)
+
+
+def _plain(config: Config, precision: Precision) -> tuple[dict[str, Any], Files]:
+    """The facts and files of the network as it is converted, whatever is done with it then."""
+    folder = cached_folder(config, precision)
+    if not is_cached(config, precision):
+        _build(config, _recipe(config, precision), folder)
+    return read_cached(folder)
+
+
+def _quantised(config: Config, draw: int8.Draw | None) -> int8.Made:
+    """The network in int8: the output's own, else out of the cache or made."""
+    choices = quantised_choices(config)
+    if kept := _kept(config, choices):
+        return kept
+    source = weights.parse(config.backbone.weights)
+    recipe = {
+        "choices": choices,
+        "weights": source.identity(),
+        "versions": [_version("keras"), _version("openvino"), _version("nncf")],
+    }
+    return int8.make(cache_folder(config) / "int8", recipe, source.name, lambda: _plain(config, "float32"), draw)
+
+
+def _kept(config: Config, choices: dict[str, Any]) -> int8.Made | None:
+    source, output = weights.parse(config.backbone.weights), absolute(config.output)
+    made = int8.kept_in(store_of(config, output), output, choices, source.name)
+    # Files of one name may hold other weights.
+    if made and source.path and made.facts["weights_digest"] != _plain(config, "float32")[0]["weights_digest"]:
+        return None
+    return made
+
+
+def quantised_choices(config: Config) -> dict[str, Any]:
+    """What decides an int8 network beside weights, pictures and the versions of libraries, as plain JSON."""
+    row = backbones.find(config.backbone.name)
+    told = {
+        **_choices(config, "int8"),
+        "quantised": {
+            "version": int8.QUANTISATION_VERSION,
+            "images": config.engine.calibration_images,
+            "seed": config.engine.calibration_seed,
+            # Of both ways of decoding, the exact one.
+            "preprocessing": preprocessing(config, row.normalisation, "float32", exact=True),
+        },
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(told))  # JSON has no tuples
+    return plain
 
 
 def shape_of(config: Config) -> tuple[int, str]:
@@ -133,7 +198,9 @@ def precision_here(config: Config) -> Precision:
 
 
 def is_cached(config: Config, precision: Precision) -> bool:
-    """Whether the configured network is in the cache, ready to send."""
+    """Whether the configured network is in the cache, ready to send; for int8: whether the output keeps it."""
+    if precision == "int8":
+        return _kept(config, quantised_choices(config)) is not None
     # Unlike ``Path.is_file`` this is False, and no error, where another user's cache may not be looked into.
     return os.access(cached_folder(config, precision) / FACTS, os.R_OK)
 
@@ -151,14 +218,8 @@ def cached_folder(config: Config, precision: Precision) -> Path:
         # By way of JSON, which has no tuples.
         choices = json.loads(json.dumps(_choices(config, precision)))
         name = weights.parse(config.backbone.weights).name
-        for path in sorted(networks.glob(f"*/{FACTS}")):
-            try:
-                facts = json.loads(path.read_text(encoding="utf-8"))
-            except OSError:
-                continue  # another user's alone
-            # A file of weights need not have come along; its name says which it was.
-            if facts.get("weights") == name and choices.items() <= facts["made_from"].items():
-                return path.parent
+        if found := find_made(networks, choices, name):
+            return found
     recipe = json.dumps(_recipe(config, precision), sort_keys=True)
     return networks / hashlib.sha256(recipe.encode()).hexdigest()[:16]
 
@@ -166,17 +227,6 @@ def cached_folder(config: Config, precision: Precision) -> Path:
 def check_weights(config: Config) -> None:
     """Raise ``WeightsError`` or ``ConfigError`` for weights that cannot be: a word unknown, a file not there."""
     cached_folder(config, "float32")
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], Files]:
-    """A cached network: its facts, and its files by name."""
-    try:
-        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        return facts, {name: (folder / name).read_bytes() for name in facts["files"]}
-    except OSError as error:
-        raise OutputError(
-            f"cannot read {folder} in the cache: {error.strerror}; let it be read, or set cache to another folder"
-        ) from error
 
 
 def _recipe(config: Config, precision: Precision) -> dict[str, Any]:
@@ -235,66 +285,22 @@ def _build(config: Config, key: dict[str, Any], folder: Path) -> None:
         "files": sorted(files),
         "made_from": key,
     }
-    # Not by mkdtemp, whose folders are their maker's alone: the cache of one user may serve another.
-    beside = folder.parent / f".partial-{uuid.uuid4().hex}"
-    try:
-        beside.mkdir(parents=True)
-        for name, content in files.items():
-            (beside / name).write_bytes(content)
-        (beside / FACTS).write_text(json.dumps(facts, indent=2), encoding="utf-8")
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise OutputError(
-            f"cannot write to the cache {folder.parent}: {error.strerror}; set cache to another"
-        ) from error
-    try:
-        beside.rename(folder)
-    except OSError:
-        # Another run made the same network meanwhile; its files are as good.
-        shutil.rmtree(beside, ignore_errors=True)
+    put_into_cache(folder, facts, files)
 
 
-def check_room(folder: Path, needed_bytes: int, doing: str, setting: str) -> None:
-    """Raise ``OutputError`` if a network does not fit into a temporary folder; libraries say only that writing failed.
+def preprocessing(config: Config, normalisation: str, precision: Precision, exact: bool = False) -> str:
+    """All that is done to pixels before the network, as it stands in the fingerprint.
 
     Args:
-        folder: where it is to be written.
-        needed_bytes: there.
-        doing: what is done there, as the sentence says it.
-        setting: which names another folder.
+        config: its ``decode`` part counts.
+        normalisation: by name.
+        precision: as for ``decode_options``.
+        exact: as if pictures were decoded exactly, whatever the configuration says.
     """
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes:
-        raise OutputError(
-            f"the disk of {folder} has {free / 2**20:.0f} MiB left, and {doing} takes {needed_bytes / 2**20:.0f} MiB"
-            f" there; make room, or set {setting} to a folder on a larger one"
-        )
-
-
-def cache_folder(config: Config) -> Path:
-    """The configured cache, made if it is not there.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    ensure_home()
-    try:
-        folder = Path(config.cache).expanduser()
-    except RuntimeError as error:
-        raise OutputError(f"there is no home folder for the cache {config.cache}; set cache to another") from error
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the cache folder {folder}: {error.strerror}; set cache to another") from error
-    return folder
-
-
-def preprocessing(config: Config, normalisation: str, precision: Precision) -> str:
-    """All that is done to pixels before the network, as it stands in the fingerprint."""
     options = decode_options(config, precision)
     ground = "#" + bytes(options.ground).hex()
     orient = "exif" if options.orient else "as-stored"
-    resize = "bilinear" if options.exact else "scaled-dct bilinear-simd"
+    resize = "bilinear" if exact or options.exact else "scaled-dct bilinear-simd"
     return f"v{PREPROCESSING_VERSION} {resize} {orient} on {ground}, {normalisation}"
 
 

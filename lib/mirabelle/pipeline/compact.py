@@ -18,8 +18,8 @@ from mirabelle.config import Config
 from mirabelle.config.stores import resolved_options, store_of
 from mirabelle.console import SECONDS_BETWEEN_LINES, Console
 from mirabelle.errors import OutputError
+from mirabelle.network.cached import cache_folder
 from mirabelle.network.embedding import Embedding
-from mirabelle.network.preparing import cache_folder
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.failures import recording_failure
 from mirabelle.pipeline.job import Job

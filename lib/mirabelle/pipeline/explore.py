@@ -21,7 +21,8 @@ from mirabelle.exploration import Explored, Table, Wanted, explore, see
 from mirabelle.listing import Listing
 from mirabelle.listing.manifest import CRAWL
 from mirabelle.listing.source import read_listing
-from mirabelle.network.preparing import cache_folder, decode_options
+from mirabelle.network.cached import cache_folder
+from mirabelle.network.preparing import decode_options
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.failures import recording_failure
 from mirabelle.pipeline.job import Job

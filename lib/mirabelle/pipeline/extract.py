@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from mirabelle import schema
 from mirabelle.listing import Listing
+from mirabelle.network.preparing import keep_network
 from mirabelle.pipeline.job import Job
 from mirabelle.pipeline.preparation import Preparation
 from mirabelle.spark.cluster import slots
@@ -59,6 +60,7 @@ def extract(job: Job, preparation: Preparation) -> Listing:
     images = preparation.listing()
     network = preparation.network(preflight.precision)
     _record(job, preflight, network)
+    keep_network(job.config, network)
     table = FeatureTable(job.store, job.output, network.embedding)
     with job.runlog.time("plan"):
         table.clean()

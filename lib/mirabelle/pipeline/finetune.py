@@ -20,9 +20,10 @@ from mirabelle.evaluation import FOLD, SIDE, Metrics
 from mirabelle.finetune import Epoch, Kept, Lesson, Rows, build, start_of, teach
 from mirabelle.listing.source import read_listing
 from mirabelle.network import backbones, weights
+from mirabelle.network.cached import cache_folder, check_room
 from mirabelle.network.embedding import NORMALISATIONS
 from mirabelle.network.heads import head_of
-from mirabelle.network.preparing import cache_folder, check_room, decode_options
+from mirabelle.network.preparing import decode_options
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.failures import recording_failure
 from mirabelle.pipeline.job import Job

@@ -13,7 +13,7 @@ from mirabelle.config import Config
 from mirabelle.console import Console
 from mirabelle.errors import FetchError, OutputError, UserError
 from mirabelle.network import backbones, preparing, weights
-from mirabelle.network.embedding import Embedding
+from mirabelle.network.embedding import Embedding, Precision
 from mirabelle.storage import S3Options, Store, join
 from mirabelle.table.current_view import newest_listing
 from mirabelle.table.features import FeatureTable
@@ -190,5 +190,7 @@ class Job:
         if source.path is None or not alike:
             return alike
         # Files of one name may hold other weights.
-        network = preparing.prepare_network(self.config, parts["precision"])
+        # An int8 network is one of these weights, too, and needs no quantising to tell.
+        precision: Precision = "float32" if parts["precision"] == "int8" else parts["precision"]
+        network = preparing.prepare_network(self.config, precision)
         return bool(network.embedding.weights_digest == parts["weights_digest"])

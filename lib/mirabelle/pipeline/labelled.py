@@ -18,7 +18,7 @@ from mirabelle.errors import ConfigError, TrainingError
 from mirabelle.evaluation import FOLD, SIDE, Sides, choose_sides
 from mirabelle.finetune import Pictures, read_pictures
 from mirabelle.listing import Listing
-from mirabelle.network.preparing import check_room
+from mirabelle.network.cached import check_room
 from mirabelle.pipeline.job import Job
 from mirabelle.storage import join
 from mirabelle.worker.fetching import ImageSource

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mirabelle import signals
 from mirabelle.listing import Listing
+from mirabelle.listing.calibration import draw
 from mirabelle.network import preparing
 from mirabelle.network.embedding import Precision
 from mirabelle.pipeline.job import Job
@@ -79,14 +80,13 @@ class Preparation:
             WeightsError, ConfigError: as ``preparing.prepare_network`` says.
         """
         network = self._network.result()
-        return (
-            network
-            if network.embedding.precision == precision
-            else preparing.prepare_network(self._job.config, precision)
-        )
+        return network if network.embedding.precision == precision else self._prepared(precision)
 
     def _prepare_network(self) -> Network:
         # Nothing is worth preparing for images that cannot be listed.
         self.listing()
         with self._job.runlog.time("model"):
-            return preparing.prepare_network(self._job.config, preparing.precision_here(self._job.config))
+            return self._prepared(preparing.precision_here(self._job.config))
+
+    def _prepared(self, precision: Precision) -> Network:
+        return preparing.prepare_network(self._job.config, precision, lambda: draw(self._job.config, self.listing()))

@@ -11,7 +11,7 @@ from mirabelle.config.stores import store_of, with_local_weights
 from mirabelle.console import Console
 from mirabelle.listing.source import read_listing
 from mirabelle.network import preparing
-from mirabelle.network.preparing import cache_folder
+from mirabelle.network.cached import cache_folder
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.extract import describe
 from mirabelle.pipeline.source import warn_of_rows

@@ -11,7 +11,7 @@ from mirabelle.config import Config
 from mirabelle.config.stores import resolved_options, store_of, with_local_weights
 from mirabelle.console import Console
 from mirabelle.errors import BarNotMet, ConfigError, OutputError, TrainingError
-from mirabelle.network.preparing import cache_folder
+from mirabelle.network.cached import cache_folder
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.extract import extract
 from mirabelle.pipeline.failures import recording_failure

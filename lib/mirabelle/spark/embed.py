@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from mirabelle import schema
 from mirabelle.errors import PreflightError
+from mirabelle.network.cached import check_room
 from mirabelle.network.engines import Files
-from mirabelle.network.preparing import Network, check_room
+from mirabelle.network.preparing import Network
 from mirabelle.storage import S3Options, open_store
 from mirabelle.storage.opening import AS_AWS_SAYS
 from mirabelle.worker.delays import spare_next_task, spare_this_task

@@ -43,6 +43,7 @@ class Worker:
     precisions: tuple[Precision, ...]
     versions: dict[str, str]
     problems: tuple[str, ...]
+    fast_int8: bool = True
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,18 @@ def settle(workers: tuple[Worker, ...], at_once: int, cpus_per_task: int, config
     threads = engine_threads(cpus_per_task, slots_each, cores)
     native = [precision for precision in workers[0].precisions if all(precision in w.precisions for w in workers)]
     precision = precision_on(config, native)
-    if precision not in native and config.engine.name == "openvino":
+    if precision == "bf16" and precision not in native and config.engine.name == "openvino":
         raise ConfigError("engine.precision is bf16, which these CPUs don't have natively; use auto or float32")
     warnings = []
     if threads * slots_each > cores:
         warnings.append(
             f"Spark runs {slots_each} tasks at once on machines of {cores} cores; give local[{cores}] or a larger"
             " spark.task.cpus, or the tasks will take turns"
+        )
+    if precision == "int8" and not all(worker.fast_int8 for worker in workers):
+        warnings.append(
+            "engine.precision is int8, and some of these CPUs have neither VNNI nor AMX: it gives the same features"
+            " there, more slowly than elsewhere; `mirabelle certify` measures whether it pays on this machine"
         )
     pythons = {worker.python for worker in workers}
     if len(pythons) > 1:

@@ -37,11 +37,11 @@ def probe(engine: str, places: Sequence[str] = (), s3: S3Options = AS_AWS_SAYS) 
             problems.append(f"{module} cannot be imported ({type(error).__name__}: {reason}); install {package} there")
     if "PIL" in versions and tuple(int(n) for n in versions["PIL"].split(".")[:2]) < MIN_PILLOW:
         problems.append(f"Pillow {versions['PIL']} is too old; AVIF needs {'.'.join(map(str, MIN_PILLOW))}")
-    cpu, precisions = platform.processor(), ["float32"]
+    cpu, precisions, fast_int8 = platform.processor(), ["float32"], False
     if "openvino" in versions:
-        from mirabelle.network.engines import cpu_name, native_precisions
+        from mirabelle.network.engines import cpu_name, has_fast_int8, native_precisions
 
-        cpu, precisions = cpu_name(), list(native_precisions())
+        cpu, precisions, fast_int8 = cpu_name(), list(native_precisions()), has_fast_int8()
     for place in places:
         try:
             open_store(place, s3).check(place)
@@ -53,6 +53,7 @@ def probe(engine: str, places: Sequence[str] = (), s3: S3Options = AS_AWS_SAYS) 
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "cpu": cpu,
         "precisions": precisions,
+        "fast_int8": fast_int8,
         "versions": versions,
         "problems": problems,
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirabelle.errors import OutputError, PreflightError
-from mirabelle.network.preparing import check_room
+from mirabelle.network.cached import check_room
 from mirabelle.pipeline.failures import translate
 from mirabelle.spark.jvm import runs_programs
 
