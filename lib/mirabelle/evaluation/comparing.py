@@ -75,7 +75,7 @@ def compare(truth: Ints, answers: Sequence[Answers], groups: Sequence[str], seed
         seed: of the draws; all classifiers are judged on the same ones.
     """
     order = sorted(answers, key=lambda one: -float((one.predicted == truth).mean()))
-    weights = _draws(groups, seed)
+    weights = draw_groups(groups, seed)
     standings = []
     for place, one in enumerate(order):
         figures = _figures(truth, one, np.ones(len(truth)))
@@ -98,12 +98,12 @@ def share_interval(right: npt.NDArray[np.bool_], groups: Sequence[str], seed: in
         groups: of each.
         seed: of the draws.
     """
-    drawn = [float(weight[right].sum() / weight.sum()) for weight in _draws(groups, seed)]
+    drawn = [float(weight[right].sum() / weight.sum()) for weight in draw_groups(groups, seed)]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)
 
 
-def _draws(groups: Sequence[str], seed: int) -> list[Ints]:
+def draw_groups(groups: Sequence[str], seed: int) -> list[Ints]:
     """How often each picture counts in each draw of whole groups."""
     numbers = np.unique(np.asarray(groups, object).astype(str), return_inverse=True)[1]
     draws = np.random.default_rng(seed)

@@ -12,6 +12,8 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirabelle import schema
@@ -62,9 +64,8 @@ def draw(config: Config, images: Listing) -> Calibration:
         ListingError: none of the pictures can be read.
     """
     wanted, side = config.engine.calibration_images, preparing.shape_of(config)[0]
-    order = np.random.default_rng(config.engine.calibration_seed).permutation(images.rows)
     # So many bad pictures in so few draws would fail the run's own bar.
-    paths = paths_at(images, order[: 2 * wanted + 50].tolist())
+    paths = rows_at(images, drawn_order(config, images)[: 2 * wanted + 50])[schema.PATH].to_pylist()
     # Exactly, whatever the workers do: the same network serves both ways of decoding.
     options = replace(preparing.decode_options(config), exact=True)
     contents: list[bytes] = []
@@ -82,18 +83,24 @@ def draw(config: Config, images: Listing) -> Calibration:
     return Calibration(np.stack(pixels), calibration_digest(contents))
 
 
-def paths_at(images: Listing, positions: list[int]) -> list[str]:
-    """The paths of some of a listing's rows, in the order of ``positions``; of the rest none is held."""
-    place = {position: i for i, position in enumerate(positions)}
-    found: dict[int, str] = {}
-    row = 0
+def drawn_order(config: Config, images: Listing) -> npt.NDArray[np.int64]:
+    """The positions of a listing's rows in the order in which ``draw`` takes them."""
+    return np.random.default_rng(config.engine.calibration_seed).permutation(images.rows)
+
+
+def rows_at(images: Listing, positions: npt.NDArray[np.int64]) -> pa.Table:
+    """Some of a listing's rows, in the order of ``positions``; of the others none is held."""
+    order = np.argsort(positions, kind="stable")
+    ascending = positions[order]
+    parts, start = [], 0
     with pq.ParquetFile(images.file) as file:
-        for batch in file.iter_batches(columns=[schema.PATH]):
-            for path in batch.column(0).to_pylist():
-                if row in place:
-                    found[place[row]] = path
-                row += 1
-    return [found[i] for i in sorted(found)]
+        for batch in file.iter_batches():
+            first, last = np.searchsorted(ascending, [start, start + len(batch)])
+            if first < last:
+                parts.append(batch.take(pa.array(ascending[first:last] - start)))
+            start += len(batch)
+    found = pa.Table.from_batches(parts, schema=parts[0].schema) if parts else images.table.slice(0, 0)
+    return found.take(pa.array(np.argsort(order, kind="stable")))
 
 
 def _decoded(paths: list[str], side: int, options: DecodeOptions, s3: S3Options) -> Iterator[tuple[bytes, Pixels]]:

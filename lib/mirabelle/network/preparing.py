@@ -150,6 +150,12 @@ def _kept(config: Config, choices: dict[str, Any]) -> int8.Made | None:
     return made
 
 
+def kept_calibration(config: Config) -> str | None:
+    """By what and on which pictures the int8 network was quantised that the output keeps; None: it keeps none."""
+    made = _kept(config, quantised_choices(config))
+    return None if made is None else str(made.facts["calibration"])
+
+
 def quantised_choices(config: Config) -> dict[str, Any]:
     """What decides an int8 network beside weights, pictures and the versions of libraries, as plain JSON."""
     row = backbones.find(config.backbone.name)
@@ -179,22 +185,26 @@ def shape_of(config: Config) -> tuple[int, str]:
     return config.backbone.input_px or input_px, config.backbone.layer or layer
 
 
-def precision_on(config: Config, native: Sequence[Precision]) -> Precision:
+def precision_on(config: Config, native: Sequence[Precision], certified: Sequence[Precision] = ()) -> Precision:
     """The configured precision; ``auto`` is bf16 where the CPU has it natively.
 
     Args:
+        config: its ``engine`` part counts.
         native: what all CPUs that count have.
+        certified: what ``auto`` may take by a certificate, the best first; none: there is no certificate.
     """
     if config.engine.precision != "auto":
         return config.engine.precision
+    if certified:
+        return next(precision for precision in certified if precision in (*native, "int8"))
     # Keras computes bf16 on CPUs slower than float32.
     return "bf16" if "bf16" in native and config.engine.name == "openvino" else "float32"
 
 
-def precision_here(config: Config) -> Precision:
-    """The precision, if the workers' CPUs are like this machine's."""
+def precision_here(config: Config, certified: Sequence[Precision] = ()) -> Precision:
+    """The precision, if the workers' CPUs are like this machine's; ``certified`` as for ``precision_on``."""
     # Where it is told, the engine need not be there to be asked.
-    return precision_on(config, native_precisions() if config.engine.precision == "auto" else ())
+    return precision_on(config, native_precisions() if config.engine.precision == "auto" else (), certified)
 
 
 def is_cached(config: Config, precision: Precision) -> bool:

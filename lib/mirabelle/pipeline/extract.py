@@ -52,7 +52,7 @@ def extract(job: Job, preparation: Preparation) -> Listing:
     from mirabelle.spark.preflight import run_preflight
 
     with job.runlog.time("preflight"):
-        preflight = run_preflight(job.session, job.config, job.s3)
+        preflight = run_preflight(job.session, job.config, job.s3, job.certified)
     # Only now have all executors joined.
     job.tell_cluster()
     for warning in preflight.warnings:

@@ -43,6 +43,7 @@ class Job:
         console: a person's view.
         lease: this run's right to write to the output.
         scratch: folder of this machine's disk, for as long as the job lasts.
+        certified: what ``engine.precision`` auto may be by a certificate, the best first; none: there is none.
         spark: the session, once it is open; the report needs none.
         failed_bars: sentences; any makes the exit code 1, after all stages are done.
         unmet: why stages of a whole run could not do their part; the others go on, and the exit code is 2.
@@ -57,6 +58,7 @@ class Job:
     console: Console
     lease: Lease
     scratch: str
+    certified: tuple[Precision, ...] = ()
     spark: SparkSession | None = None
     failed_bars: list[str] = field(default_factory=list)
     unmet: list[UserError] = field(default_factory=list)

@@ -86,7 +86,7 @@ class Preparation:
         # Nothing is worth preparing for images that cannot be listed.
         self.listing()
         with self._job.runlog.time("model"):
-            return self._prepared(preparing.precision_here(self._job.config))
+            return self._prepared(preparing.precision_here(self._job.config, self._job.certified))
 
     def _prepared(self, precision: Precision) -> Network:
         return preparing.prepare_network(self._job.config, precision, lambda: draw(self._job.config, self.listing()))

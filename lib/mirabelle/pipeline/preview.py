@@ -12,6 +12,7 @@ from mirabelle.console import Console
 from mirabelle.listing.source import read_listing
 from mirabelle.network import preparing
 from mirabelle.network.cached import cache_folder
+from mirabelle.pipeline.certificates import certified_precisions
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.extract import describe
 from mirabelle.pipeline.source import warn_of_rows
@@ -58,8 +59,9 @@ def _foretell_extract(config: Config, console: Console) -> None:
                 console.say(
                     f"{name}: " + ", ".join(f"{'none' if value is None else value} {n:,}" for value, n in counts)
                 )
-        precision = preparing.precision_here(config)
         output = absolute(config.output)
+        certified = certified_precisions(config, store_of(config, output), output)
+        precision = preparing.precision_here(config, certified)
         if not preparing.is_cached(config, precision):
             console.say(
                 f"{config.backbone.name} ({config.backbone.weights}) would be built and converted first; all images"

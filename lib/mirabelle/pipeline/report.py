@@ -18,6 +18,7 @@ from mirabelle.decode import thumbnail
 from mirabelle.errors import FetchError, ImageError, OutputError, RejectCode
 from mirabelle.evaluation import Metrics, confused_pairs
 from mirabelle.network.preparing import decode_options
+from mirabelle.pipeline.certificates import certified
 from mirabelle.pipeline.chain_report import chained
 from mirabelle.pipeline.compare import compared
 from mirabelle.pipeline.extract import RANDOM_WEIGHTS
@@ -83,6 +84,7 @@ def report(job: Job) -> None:
             notes=_notes(job),
             compared=compared(job),
             chained=chained(job, classifier) if classifier and classifier.get("chain") else None,
+            certified=certified(job),
         )
         path = join(job.folder("report"), "index.html")
         job.store.write(path, render(contents).encode())

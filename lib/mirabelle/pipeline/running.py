@@ -12,6 +12,7 @@ from mirabelle.config.stores import resolved_options, store_of, with_local_weigh
 from mirabelle.console import Console
 from mirabelle.errors import BarNotMet, ConfigError, OutputError, TrainingError
 from mirabelle.network.cached import cache_folder
+from mirabelle.pipeline.certificates import certified_precisions
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.extract import extract
 from mirabelle.pipeline.failures import recording_failure
@@ -89,6 +90,8 @@ def execute(config: Config, stages: Sequence[str], command: str, console: Consol
     ):
         job = Job(config, store, resolved_options(config), root, output, runlog, console, lease, scratch)
         runlog.write()
+        if "extract" in stages:
+            job.certified = certified_precisions(config, store, output)
         with recording_failure(runlog):
             _run_stages(job, stages)
         problems = [*job.failed_bars, *(str(error) for error in job.unmet)]

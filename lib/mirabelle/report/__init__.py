@@ -17,11 +17,12 @@ from mirabelle.report.contents import (
     Scree,
     Views,
 )
-from mirabelle.report.judged import Chained, Compared, ConfusedPair, Evaluation, Flattered
+from mirabelle.report.judged import Certified, Chained, Compared, ConfusedPair, Evaluation, Flattered
 from mirabelle.report.page import render
 from mirabelle.report.pictures import Picture
 
 __all__ = [
+    "Certified",
     "Chained",
     "Compared",
     "ConfusedPair",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mirabelle.report.judged import Chained, Compared, ConfusedPair, Evaluation
+from mirabelle.report.judged import Certified, Chained, Compared, ConfusedPair, Evaluation
 from mirabelle.report.pictures import Picture
 
 
@@ -180,6 +180,7 @@ class ReportContents:
         learning: how a network was taught, where the page is of one: it has no components, no map and no neighbours.
         compared: this output's classifiers beside each other, where there are several.
         chained: how a chain of two did, where the classifier is one.
+        certified: what speed cost, where a certificate tells.
     """
 
     title: str
@@ -195,3 +196,4 @@ class ReportContents:
     learning: Learning | None = None
     compared: Compared | None = None
     chained: Chained | None = None
+    certified: Certified | None = None

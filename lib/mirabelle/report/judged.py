@@ -133,3 +133,29 @@ class Chained:
     answers: Sequence[Mapping[str, Any]]
     precision: float | None
     wrong: Sequence[tuple[str, str, int]]
+
+
+@dataclass(frozen=True)
+class Certified:
+    """What each precision and way of decoding costs in fidelity, by a certificate; figures as text.
+
+    Attributes:
+        id: of the run that measured.
+        pictures, listed: measured on, of how many.
+        machine: in words.
+        head: names of the columns but the first.
+        rows: a name, then a figure for each column; the reference first.
+        about: what the figures are of.
+        left_out: sentences on what could not be measured.
+        taken: the name of the row that this page's features are of, or ``None``: of none of them.
+    """
+
+    id: str
+    pictures: int
+    listed: int
+    machine: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    about: str
+    left_out: Sequence[str]
+    taken: str | None

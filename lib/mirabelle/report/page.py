@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mirabelle.report import assets, chaining, learning, results, sections
+from mirabelle.report import assets, certifying, chaining, learning, results, sections
 from mirabelle.report.contents import ReportContents
 
 NAVIGATION = (
@@ -21,6 +21,7 @@ NAVIGATION = (
     ("classifier", "Classifier"),
     ("chained", "Chain"),
     ("compared", "Beside each other"),
+    ("certified", "What speed cost"),
     ("speed", "Speed"),
 )
 # A network that was taught has no features to reduce; what is computed by Spark has not been taught.
@@ -73,10 +74,11 @@ def render(contents: ReportContents) -> str:
         "classifier": results.classifier(contents),
         "chained": chaining.chained(contents.chained),
         "compared": results.compared(contents.compared),
+        "certified": certifying.certified(contents.certified),
         "speed": sections.speed(contents),
     }
     absent = {*(ONLY_OF_FEATURES if contents.learning else ONLY_OF_TEACHING)}
-    absent |= {name for name in ("compared", "chained") if getattr(contents, name) is None}
+    absent |= {name for name in ("compared", "chained", "certified") if getattr(contents, name) is None}
     specifications = _charts(view)
     # In this order in the page: the library (only where there is a chart), then ours.
     scripts = [assets.vega_bundle()] if specifications else []

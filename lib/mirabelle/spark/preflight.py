@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,13 +65,16 @@ class Preflight:
     warnings: tuple[str, ...]
 
 
-def run_preflight(spark: SparkSession, config: Config, s3: S3Options = AS_AWS_SAYS) -> Preflight:
+def run_preflight(
+    spark: SparkSession, config: Config, s3: S3Options = AS_AWS_SAYS, certified: Sequence[Precision] = ()
+) -> Preflight:
     """Probe every executor and settle what depends on the answers.
 
     Args:
         spark: the session.
         config: its engine and paths count.
         s3: how buckets are reached; each executor tries those that the configuration names.
+        certified: what ``engine.precision`` auto may be by a certificate, the best first.
 
     Raises:
         PreflightError: a module is missing somewhere, a version does not do, or the precision cannot be had.
@@ -93,7 +96,7 @@ def run_preflight(spark: SparkSession, config: Config, s3: S3Options = AS_AWS_SA
     for worker in workers:
         if worker.problems:
             raise PreflightError(f"the workers on {worker.host} cannot do the work: {'; '.join(worker.problems)}")
-    return settle(workers, at_once, task_cpus(spark), config)
+    return settle(workers, at_once, task_cpus(spark), config, certified)
 
 
 def _ask(
@@ -107,13 +110,19 @@ def _ask(
         raise PreflightError(_explain(str(error))) from error
 
 
-def settle(workers: tuple[Worker, ...], at_once: int, cpus_per_task: int, config: Config) -> Preflight:
+def settle(
+    workers: tuple[Worker, ...],
+    at_once: int,
+    cpus_per_task: int,
+    config: Config,
+    certified: Sequence[Precision] = (),
+) -> Preflight:
     """What follows from the workers' answers: threads, precision, warnings."""
     slots_each = -(-at_once // len(workers))
     cores = min(worker.cores for worker in workers)
     threads = engine_threads(cpus_per_task, slots_each, cores)
     native = [precision for precision in workers[0].precisions if all(precision in w.precisions for w in workers)]
-    precision = precision_on(config, native)
+    precision = precision_on(config, native, certified)
     if precision == "bf16" and precision not in native and config.engine.name == "openvino":
         raise ConfigError("engine.precision is bf16, which these CPUs don't have natively; use auto or float32")
     warnings = []
