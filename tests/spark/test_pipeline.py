@@ -15,10 +15,13 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from sklearn.decomposition import PCA
 
-from conftest import REPOSITORY, break_some, draw, read_manifest
+from conftest import REPOSITORY, SMALL, break_some, draw, read_manifest
+from mirabelle.config import load
+from mirabelle.console import Console
 from mirabelle.errors import BarNotMet, ConfigError, OutputError, RunFailed, TrainingError
 from mirabelle.network import backbones, preparing
 from mirabelle.pipeline import Job
+from mirabelle.pipeline.certify import certify
 from mirabelle.reduction import Projection
 from mirabelle.spark.embed import spec_of
 from mirabelle.spark.read import read_features
@@ -402,17 +405,27 @@ def test_weights_of_one_file_name_are_told_apart(pipeline: Run, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_int8_runs_on_the_network_that_its_output_keeps(pipeline: Run, pictures: Path, tmp_path: Path) -> None:
+def test_auto_runs_in_int8_as_certified_on_the_network_that_the_output_keeps(
+    pipeline: Run, pictures: Path, tmp_path: Path, cache: Path
+) -> None:
     pytest.importorskip("nncf")
-    settings = ["engine.precision=int8", "engine.calibration_images=12", "backbone.name=small"]
-    first = pipeline(*settings)
+    settings = ["backbone.name=small", "engine.calibration_images=12", "engine.certify.min_cosine=0.9"]
+    places = [f"images.root={pictures}", f"output={tmp_path / 'output'}", f"cache={cache}"]
+    certificate, path = certify(load(None, [*places, *SMALL, *settings], {}), Console(quiet=True))
+    # As of a machine on which int8 is much the fastest.
+    rows = [{**row, "images_per_second": 1e6} if row["precision"] == "int8" else row for row in certificate["rows"]]
+    Path(path).write_text(json.dumps({**certificate, "rows": rows}))
+    first = pipeline(*settings, stages=["extract", "report"])
     embedding = first.embedding()
-    assert (embedding.precision, embedding.calibration[:5]) == ("int8", "nncf ")
+    (fast,) = (row for row in rows if (row["precision"], row["decoding"]) == ("int8", "fast"))
+    assert embedding.to_json() == fast["embedding"]
     assert first.runlog.manifest["counts"]["embedded"] == 54
+    page = Path(first.runlog.manifest["report"]).read_text()
+    assert "What speed cost" in page
+    assert "int8, fast (these features)" in page
     draw(pictures / "Test/amber/new.png", 100)
     # Another machine, with none of this one's networks.
     again = pipeline(*settings, f"cache={tmp_path / 'another'}", stages=["extract"])
     assert again.embedding() == embedding
     assert again.runlog.manifest["counts"]["model_rows"] == 1
-    store, output = first.store, first.output
-    assert verify(store, output, deep=True).findings == ()
+    assert verify(first.store, first.output, deep=True).findings == ()

@@ -8,7 +8,7 @@ from typing import Any
 
 from mirabelle.config import Config
 from mirabelle.errors import FetchError, OutputError
-from mirabelle.network import backbones, preparing
+from mirabelle.network import backbones, preparing, weights
 from mirabelle.network.embedding import Precision
 from mirabelle.pipeline.job import Job
 from mirabelle.report import Certified
@@ -26,7 +26,7 @@ HEAD = (
     "classifier",
     "images/s",
 )
-NETWORK = ("backbone", "weights_digest", "input_px", "layer", "pooling")
+NETWORK = ("backbone", "weights", "weights_digest", "input_px", "layer", "pooling")
 
 
 def newest(store: Store, output: str, network: dict[str, Any]) -> dict[str, Any] | None:
@@ -92,14 +92,17 @@ def passes(config: Config, row: dict[str, Any]) -> bool:
 
 
 def _network_of(config: Config) -> dict[str, Any]:
-    """The configured network, as far as it is known without building it; a file's weights by their digest."""
+    """The configured network, as far as it is known without building it; but files of one name may differ."""
     input_px, layer = preparing.shape_of(config)
+    source = weights.parse(config.backbone.weights)
     known = {
         "backbone": backbones.find(config.backbone.name).name,
         "input_px": input_px,
         "layer": layer,
         "pooling": config.backbone.pooling,
     }
+    if source.path is None:
+        return {**known, "weights": source.name}
     return {**known, "weights_digest": preparing.prepare_network(config, "float32").embedding.weights_digest}
 
 
@@ -168,7 +171,8 @@ def _reference_line(certificate: dict[str, Any]) -> tuple[str, ...]:
 def certified(job: Job) -> Certified | None:
     """What the page says of the newest certificate of the report's network, or None."""
     embedding = job.embedding()
-    certificate = newest(job.store, job.output, embedding.to_json())
+    network = {key: value for key, value in embedding.to_json().items() if key != "weights"}
+    certificate = newest(job.store, job.output, network)
     if certificate is None:
         return None
     pictures, machine = certificate["pictures"], certificate["machine"]
