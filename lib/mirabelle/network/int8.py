@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 
 # Raised when what is quantised, or how, changes.
 QUANTISATION_VERSION = 1
-# What is multiplied; the rest of a network follows it.
-MULTIPLYING = ("Convolution", "GroupConvolution", "MatMul")
 MAX_BYTES = 2**31
 # Pictures that a network just quantised is tried on, and the mean cosine below which it is broken, not coarse.
 CHECKED = 16
@@ -155,7 +153,9 @@ def make(
 
 
 def quantise(files: Files, pixels: Pixels) -> Files:
-    """A network of OpenVINO's with weights and activations in eight bits, as far as that pays.
+    """A network of OpenVINO's with weights and activations in eight bits, all layers of it.
+
+    Which way, and why none stays in float: docs/decisions/0011.
 
     Args:
         files: ``model.xml`` and ``model.bin``, input uint8 (n, side, side, 3). Not changed.
@@ -164,18 +164,13 @@ def quantise(files: Files, pixels: Pixels) -> Files:
     nncf = _nncf()
     import openvino
 
-    model = open_model(files)
-    multiplying = [op.get_friendly_name() for op in model.get_ordered_ops() if op.get_type_name() in MULTIPLYING]
-    # The last one's errors are the features' own, with nothing behind it to average them out.
-    kept = nncf.IgnoredScope(names=multiplying[-1:])
     # NNCF draws a bar on the terminal, whose line is the console's.
     with redirect_stdout(sys.stderr):
         quantised = nncf.quantize(
-            model,
+            open_model(files),
             nncf.Dataset([one[None] for one in pixels]),
             subset_size=len(pixels),
             target_device=nncf.TargetDevice.CPU,
-            ignored_scope=kept,
         )
     with tempfile.TemporaryDirectory(prefix="mirabelle-") as folder:
         openvino.save_model(quantised, Path(folder) / "model.xml", compress_to_fp16=False)

@@ -58,7 +58,7 @@ def test_features_in_int8_are_close_to_those_in_float32(quantised: tuple[Config,
     assert found.dtype == np.float32
     cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
     assert 0.98 < cosine.min() < 1 - 1e-6, "not int8 where they are the same, and no good where they are far off"
-    assert len(network.files["model.bin"]) < 0.8 * len(plain.files["model.bin"])
+    assert len(network.files["model.bin"]) < 0.3 * len(plain.files["model.bin"])
 
 
 @pytest.mark.slow
@@ -70,13 +70,13 @@ def test_a_network_that_eight_bits_cannot_hold_is_refused(config: Config) -> Non
 
 
 @pytest.mark.slow
-def test_the_last_layer_stays_in_float(quantised: tuple[Config, Network]) -> None:
+def test_weights_and_activations_of_all_layers_are_bytes(quantised: tuple[Config, Network]) -> None:
     operations = open_model(quantised[1].files).get_ordered_ops()
-    layers = [op for op in operations if op.get_type_name() in int8.MULTIPLYING]
+    layers = [op for op in operations if op.get_type_name() == "Convolution"]
     # A float layer's weights are a constant, others' are scaled out of bytes.
     weights = [layer.input(1).get_source_output().get_node().get_type_name() for layer in layers]
-    assert weights == ["Multiply"] * (len(layers) - 1) + ["Constant"]
-    assert any(op.get_type_name() == "FakeQuantize" for op in operations), "activations, too"
+    assert weights == ["Multiply"] * 4
+    assert sum(op.get_type_name() == "FakeQuantize" for op in operations) >= 4, "activations, too"
 
 
 @pytest.mark.slow
