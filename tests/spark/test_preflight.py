@@ -211,10 +211,21 @@ def test_bf16_that_a_machine_lacks_is_refused(workers: list[Worker]) -> None:
 
 def test_a_cpu_that_is_slow_in_int8_is_warned_of() -> None:
     slow = replace(WORKER, host="two", fast_int8=False)
-    (warning,) = settle((WORKER, slow), 4, 1, configured("engine.precision=int8")).warnings
-    assert "neither VNNI nor AMX: it gives the same features there, more slowly" in warning
+    (warning,) = settle((slow,), 4, 1, configured("engine.precision=int8")).warnings
+    assert "neither VNNI nor AMX: it runs, more slowly" in warning
     assert settle((WORKER,), 4, 1, configured("engine.precision=int8")).warnings == ()
     assert settle((WORKER, slow), 4, 1, configured()).warnings == ()
+    # Their features are not quite the same, and would be mixed.
+    with pytest.raises(ConfigError, match=r"int8, and some of these CPUs .*; take machines of one kind"):
+        settle((WORKER, slow), 4, 1, configured("engine.precision=int8"))
+
+
+def test_auto_is_what_a_certificate_allows_and_every_machine_has() -> None:
+    certified = ("bf16", "int8", "float32")
+    assert settle((WORKER,), 4, 1, configured(), certified).precision == "bf16"
+    assert settle((WORKER, OLD), 4, 1, configured(), certified).precision == "int8"
+    assert settle((WORKER,), 4, 1, configured(), ("float32",)).precision == "float32"
+    assert settle((WORKER,), 4, 1, configured("engine.precision=bf16"), certified).precision == "bf16"
 
 
 @pytest.mark.parametrize(

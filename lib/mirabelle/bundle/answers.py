@@ -26,7 +26,7 @@ class BundleInfo:
         input_px: side of the square that the network sees.
         width: features a picture.
         components: of them after the PCA; 0: there is none.
-        precision: of the network's arithmetic, float32 or bf16.
+        precision: of the network's arithmetic, float32, bf16 or int8.
         has_index: whether it knows its nearest pictures of the training set.
         created: when, ISO 8601.
         versions: of the packages that made it.

@@ -27,7 +27,7 @@ from mirabelle.bundle.sealing import read_sealed
 from mirabelle.decode import PREPROCESSING_VERSION, DecodedImage, DecodeOptions, decode
 from mirabelle.errors import BundleError, DecodeError, EmbedError, PreflightError, RejectCode
 from mirabelle.network.embedding import Embedding, Precision
-from mirabelle.network.engines import Features, Files, OpenVinoEngine, Pixels, native_precisions
+from mirabelle.network.engines import Features, Files, OpenVinoEngine, Pixels, has_fast_int8, native_precisions
 from mirabelle.reduction import Projection
 from mirabelle.storage import S3Options
 from mirabelle.storage.opening import AS_AWS_SAYS
@@ -272,6 +272,10 @@ def _engine(network: Files, precision: Precision, threads: int) -> OpenVinoEngin
         if precision == "bf16" and precision not in native_precisions():
             log.warning(
                 "this CPU has no bf16: the network runs in float32, and answers are close to the batch job's alone"
+            )
+        if precision == "int8" and not has_fast_int8():
+            log.warning(
+                "this CPU has neither VNNI nor AMX: int8 is slow here, and answers are close to the batch job's alone"
             )
         return OpenVinoEngine(network, precision, threads)
     except ImportError as error:

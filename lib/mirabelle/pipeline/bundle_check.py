@@ -180,10 +180,12 @@ def _off(ours: Floats, theirs: Floats) -> float:
 
 
 def _is_alike(ours: Floats, theirs: Floats, parts: Parts) -> bool:
-    """Whether features may be another machine's bf16."""
+    """Whether features may be another machine's bf16 or int8."""
     one, other = ours.astype(np.float64), theirs.astype(np.float64)
     lengths = np.linalg.norm(one) * np.linalg.norm(other)
-    return parts.network.embedding.precision == "bf16" and bool(lengths > 0 and one @ other >= LEAST_COSINE * lengths)
+    return parts.network.embedding.precision != "float32" and bool(
+        lengths > 0 and one @ other >= LEAST_COSINE * lengths
+    )
 
 
 def _refused(worst: Worst, what: str, allowed: float) -> BundleError:

@@ -16,9 +16,10 @@ from mirabelle.config import Config
 from mirabelle.config.stores import MAX_WEIGHTS_BYTES, with_local_weights
 from mirabelle.errors import BundleError, FetchError, OutputError
 from mirabelle.network import backbones
+from mirabelle.network.cached import cache_folder
 from mirabelle.network.embedding import Embedding
 from mirabelle.network.heads import ANSWER, head_of
-from mirabelle.network.preparing import Network, cache_folder, prepare_network
+from mirabelle.network.preparing import Network, prepare_network
 from mirabelle.pipeline.job import MAX_FACTS_BYTES, Job
 from mirabelle.reduction import Projection
 from mirabelle.spark.saved import read_classifier

@@ -17,7 +17,7 @@ from mirabelle.config import Config
 from mirabelle.config.stores import resolved_options, store_of, with_local_weights
 from mirabelle.console import Console
 from mirabelle.errors import BundleError
-from mirabelle.network.preparing import cache_folder
+from mirabelle.network.cached import cache_folder
 from mirabelle.pipeline.bundle_check import check
 from mirabelle.pipeline.bundle_index import make_index
 from mirabelle.pipeline.bundle_parts import Parts, choose, gather

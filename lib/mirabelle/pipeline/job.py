@@ -189,6 +189,9 @@ class Job:
             and parts["preprocessing"] == preparing.preprocessing(self.config, row.normalisation, parts["precision"])
             and self.config.engine.precision in ("auto", parts["precision"])
         )
+        if alike and parts["precision"] == "int8":
+            # That of the network which this configuration would go on with.
+            alike = parts["calibration"] == preparing.kept_calibration(self.config)
         if source.path is None or not alike:
             return alike
         # Files of one name may hold other weights.

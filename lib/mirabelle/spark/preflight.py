@@ -125,16 +125,22 @@ def settle(
     precision = precision_on(config, native, certified)
     if precision == "bf16" and precision not in native and config.engine.name == "openvino":
         raise ConfigError("engine.precision is bf16, which these CPUs don't have natively; use auto or float32")
+    if precision == "int8" and len({worker.fast_int8 for worker in workers}) > 1:
+        # They add bytes up in 16 bits, which overflow: a cosine of 0.9997 to the others' features was seen.
+        raise ConfigError(
+            "engine.precision is int8, and some of these CPUs have VNNI or AMX and others have not, whose features"
+            " differ a little; take machines of one kind, or engine.precision float32"
+        )
     warnings = []
     if threads * slots_each > cores:
         warnings.append(
             f"Spark runs {slots_each} tasks at once on machines of {cores} cores; give local[{cores}] or a larger"
             " spark.task.cpus, or the tasks will take turns"
         )
-    if precision == "int8" and not all(worker.fast_int8 for worker in workers):
+    if precision == "int8" and not workers[0].fast_int8:
         warnings.append(
-            "engine.precision is int8, and some of these CPUs have neither VNNI nor AMX: it gives the same features"
-            " there, more slowly than elsewhere; `mirabelle certify` measures whether it pays on this machine"
+            "engine.precision is int8, and these CPUs have neither VNNI nor AMX: it runs, more slowly than on others,"
+            " and `mirabelle certify` on one of them measures whether it pays"
         )
     pythons = {worker.python for worker in workers}
     if len(pythons) > 1:
