@@ -31,6 +31,7 @@ VERBS = (
         "compact",
         "crawl",
         "explore",
+        "certify",
         "finetune",
         "compare",
         "bundle",

@@ -91,14 +91,11 @@ def _measure(job: Job) -> dict[str, Any]:
     reference = _reference(job.config)
     sides, left_out = _sides(job, images)
     sample = _sample(job, images)
+    _check_enough(len(sample.contents))
     with job.runlog.time("embed"):
         whole, embedded, seconds = _embed(job, sample, [("keras", reference), *sides])
     rows = sample.rows[whole]
-    if len(rows) < LEAST_IMAGES:
-        raise TrainingError(
-            f"a certificate needs {LEAST_IMAGES} pictures that can be embedded, and there are {len(rows)}; look at the"
-            " pictures, or list more of them"
-        )
+    _check_enough(len(rows))
     job.runlog.update(counts={"listed": images.rows, "measured": len(rows), "left_out": len(sample.rows) - len(rows)})
     with job.runlog.time("compare"):
         components, judged, labels = _judge(job.config, rows, embedded)
@@ -127,6 +124,14 @@ def _measure(job: Job) -> dict[str, Any]:
         ],
         "left_out": left_out,
     }
+
+
+def _check_enough(pictures: int) -> None:
+    if pictures < LEAST_IMAGES:
+        raise TrainingError(
+            f"a certificate needs {LEAST_IMAGES} pictures that can be embedded, and there are {pictures}; look at the"
+            " pictures, or list more of them"
+        )
 
 
 def _reference(config: Config) -> Network:

@@ -20,7 +20,18 @@ import numpy as np
 import pytest
 
 import mirabelle.report
-from mirabelle.report import Evaluation, Neighbours, Picture, Reject, ReportContents, Scatter, Scree, render, results
+from mirabelle.report import (
+    Certified,
+    Evaluation,
+    Neighbours,
+    Picture,
+    Reject,
+    ReportContents,
+    Scatter,
+    Scree,
+    render,
+    results,
+)
 from mirabelle.report.assets import data_uri, inline_json, inline_script
 from mirabelle.report.page import NAVIGATION
 
@@ -153,9 +164,36 @@ def test_absent_parts_say_why(empty: Page) -> None:
     assert "does not say what it ran on" in text
     headings = [tag.get("id") for tag in empty.all("h2")]
     # Nothing was taught, and there is nothing to compare.
-    assert headings == [f"{name}-heading" for name, _ in NAVIGATION if name not in ("learning", "compared", "chained")]
+    left_out = ("learning", "compared", "chained", "certified")
+    assert headings == [f"{name}-heading" for name, _ in NAVIGATION if name not in left_out]
     assert len(headings) == 7
     assert empty.json("charts") == {}
+
+
+def test_what_speed_cost_is_a_table_with_the_pages_own_row_marked(make_contents: Make) -> None:
+    told = Certified(
+        id="20260101T000000Z-1",
+        pictures=480,
+        listed=12_000,
+        machine="2 cores of <b>a CPU</b>",
+        head=("cosine", "images/s"),
+        rows=(("Keras, float32, exact", "", "9.1"), ("int8, fast", "0.9967", "98.5")),
+        about="angles are those of the first 7 principal components",
+        left_out=("bf16 is left out: this CPU does not compute it natively",),
+        taken="int8, fast",
+    )
+    page = Page(render(make_contents(certified=told)))
+    text = words(page.text)
+    assert "on 480 of 12,000 images" in text
+    assert "int8, fast (these features) 0.9967 98.5" in text
+    assert "Keras, float32, exact 9.1" in text
+    assert "Angles are those of the first 7 principal components." in text
+    assert "bf16 is left out" in text
+    assert "2 cores of <b>a CPU</b>" in text
+    assert "certified-heading" in [tag.get("id") for tag in page.all("h2")]
+    # Of other features none of the rows is the page's own.
+    other = Page(render(make_contents(certified=replace(told, taken=None))))
+    assert "(these features)" not in other.text
 
 
 def test_neighbours_that_nobody_asked_for_are_said_to_be_absent(make_contents: Make) -> None:
