@@ -99,7 +99,7 @@ def pack(config: Config, wanted: Wanted, folder: Path, console: Console) -> Pack
     console.say(f"packing packages for {wanted.architecture} and Python {wanted.python}")
     environment = pack_environment(wanted, checkout, folder)
     console.say(f"packing {config.backbone.name} ({config.backbone.weights})")
-    network = _pack_network(with_local_weights(config, cache_folder(config)), folder)
+    network = pack_network(with_local_weights(config, cache_folder(config)), folder)
     dockerfile = folder / "Dockerfile"
     dockerfile.write_text(
         DOCKERFILE.format(
@@ -185,7 +185,8 @@ def _facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def _pack_network(config: Config, folder: Path) -> Path:
+def pack_network(config: Config, folder: Path) -> Path:
+    """An archive in ``folder`` of a cache with the configured network alone."""
     if config.engine.precision == "int8":
         network = prepare_network(config, "int8")
         name = hashlib.sha256(network.embedding.calibration.encode()).hexdigest()[:16]

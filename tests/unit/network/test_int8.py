@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import SMALL, draw_kinds
+from mirabelle.cluster.packing import pack_network
 from mirabelle.config import Config, load
 from mirabelle.errors import ConfigError, ListingError, OutputError, PreflightError
 from mirabelle.listing.calibration import draw, prepare_network
@@ -131,11 +132,14 @@ def test_without_nncf_a_network_that_was_packed_does(
 ) -> None:
     config, network = quantised
     packed = tmp_path / "cache"
-    shutil.copytree(Path(config.cache) / "int8", packed / "int8")
-    monkeypatch.setitem(sys.modules, "nncf", None)
+    archive = pack_network(config, tmp_path)
+    shutil.unpack_archive(archive, packed, filter="data")
+    for name in ("nncf", "keras"):
+        monkeypatch.setitem(sys.modules, name, None)
     settings = {"output": str(tmp_path / "output"), "cache": str(packed)}
     found = prepare_network(config.model_copy(update=settings))
     assert found.embedding.fingerprint == network.embedding.fingerprint
+    assert found.files == network.files
 
 
 def test_without_nncf_there_is_one_sentence(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
