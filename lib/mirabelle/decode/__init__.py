@@ -19,10 +19,10 @@ Thread-safe but for one thing: Pillow's switch for truncated files is a module g
 file is read again under ``accept_truncated``, and another thread's decode can see it then; workers decode on one
 thread there.
 
-Inside: ``formats`` tells from bytes alone what kind of file they are and whether it ends early, ``headers`` what some
-of them say of themselves, ``limits`` refuses what would cost too much, ``mending`` puts an end to JPEGs that lack
-theirs alone, ``opening`` has Pillow open the rest, ``colour`` makes RGB of any mode, ``resizing`` makes that a square,
-and ``picture`` puts these together.
+Inside: ``formats`` tells from bytes alone what kind of file they are and whether it ends early, ``headers`` and
+``jpeg2000`` what some of them say of themselves, ``limits`` refuses what would cost too much, ``mending`` puts an end
+to JPEGs that lack theirs alone, ``opening`` has Pillow open the rest, ``colour`` makes RGB of any mode, ``resizing``
+makes that a square, and ``picture`` puts these together.
 """
 
 from __future__ import annotations

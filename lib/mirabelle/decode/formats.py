@@ -9,7 +9,8 @@ import re
 import struct
 from collections.abc import Callable, Collection
 
-from mirabelle.decode.headers import codestream, icon_ends_early, is_tga, is_tga_header, tga_end
+from mirabelle.decode.headers import icon_ends_early, is_tga, is_tga_header, tga_end
+from mirabelle.decode.jpeg2000 import codestream
 from mirabelle.errors import DecodeError, RejectCode
 
 USUAL = ("jpeg", "png", "webp", "gif", "tiff", "bmp", "avif", "heif")

@@ -60,43 +60,6 @@ def _samples(frame: bytes) -> float:
     return sum(width * height for width, height in factors) / max(1, largest) or 3.0
 
 
-@dataclass(frozen=True)
-class Jpeg2000Size:
-    """What the size marker of a JPEG 2000 says: the picture, its tiles and its components."""
-
-    width_px: int
-    height_px: int
-    tiles: int
-    components: int
-
-
-def jpeg_2000_size(content: bytes) -> Jpeg2000Size:
-    """From the codestream; raises CORRUPT where it does not begin as one (ISO 15444-1, A.5.1)."""
-    start, _ = codestream(content)
-    try:
-        right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, components = struct.unpack_from(
-            ">8LH", content, start + 8
-        )
-    except struct.error:
-        raise DecodeError(RejectCode.TRUNCATED, "JPEG2000: ends in its size") from None
-    if content[start : start + 4] != b"\xff\x4f\xff\x51" or not tile_width or not tile_height:
-        raise DecodeError(RejectCode.CORRUPT, "JPEG2000: its codestream has no size")
-    across, down = -(-(right - tile_left) // tile_width), -(-(bottom - tile_top) // tile_height)
-    return Jpeg2000Size(right - left, bottom - top, max(across, 0) * max(down, 0), components)
-
-
-def codestream(content: bytes) -> tuple[int, int]:
-    """Where the first codestream of a JPEG 2000 begins and ends, bare or in boxes; the end may lie past the file's."""
-    if content[:1] == b"\xff":
-        return 0, len(content)
-    end = 0
-    for name, start, end in boxes(content):
-        if name == b"jp2c":
-            return start, end
-    code = RejectCode.TRUNCATED if end + 8 > len(content) else RejectCode.CORRUPT
-    raise DecodeError(code, "JPEG2000: there is no codestream in it")
-
-
 def boxes(content: bytes) -> Iterator[tuple[bytes, int, int]]:
     """The outer boxes, as far as they make sense: name, and where what is in each begins and ends (ISO 14496-12)."""
     position = 0

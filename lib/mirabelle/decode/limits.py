@@ -14,13 +14,16 @@ import re
 from PIL import Image, TiffImagePlugin
 
 from mirabelle.decode.formats import tiff_directory, uint
-from mirabelle.decode.headers import boxes, jpeg_2000_size, jpeg_frame
+from mirabelle.decode.headers import boxes, jpeg_frame
+from mirabelle.decode.jpeg2000 import jpeg_2000_size, pieces
 from mirabelle.errors import DecodeError, RejectCode
 
 # A JPEG that comes at a fraction may have so many times the pixels, by its header: 200 megapixels.
 LARGER_AT_A_FRACTION = 4
 # Of a JPEG 2000: 25 in a usual one of 5,000 x 5,000. Each takes some kilobytes before anything is decoded.
 _MOST_TILES = 4096
+# 20,000 in a usual one. 400 bytes each, and a microsecond.
+_MOST_PIECES = 500_000
 
 
 def costly_pixels(max_pixels: int) -> int:
@@ -79,6 +82,8 @@ def _check_jpeg_2000(content: bytes, most: int) -> None:
         raise DecodeError(
             RejectCode.CORRUPT, f"JPEG2000: of {size.components:,} components and {size.tiles:,} tiles, or empty"
         )
+    if (found := pieces(content, size)) > _MOST_PIECES:
+        raise DecodeError(RejectCode.CORRUPT, f"JPEG2000: in {found:,} blocks and packets")
 
 
 def check_cost(image: Image.Image, content: bytes, max_pixels: int, whole: tuple[int, int]) -> None:

@@ -303,6 +303,22 @@ def test_a_jpeg_2000_of_a_million_tiles_is_corrupt() -> None:
     assert refusal(bytes(content)) == ("corrupt", "JPEG2000: of 3 components and 1,000,000 tiles, or empty")
 
 
+def test_a_jpeg_2000_of_too_small_blocks_is_corrupt_wherever_they_are_told() -> None:
+    content = sized(4000, 4000)
+    coding = content.index(b"\xff\x52")
+    segment = bytearray(content[coding : coding + 2 + int.from_bytes(content[coding + 2 : coding + 4])])
+    segment[10:12] = bytes(2)  # exponents of the block's sides, of which 4 is the least
+    tile = content.index(b"\xff\x90") + 12
+    in_main_header = content[:coding] + segment + content[coding + len(segment) :]
+    in_a_tile = content[:tile] + segment + content[tile:]
+    for changed in (in_main_header, in_a_tile):
+        code, detail = refusal(changed)
+        assert (code, detail.endswith("blocks and packets")) == ("corrupt", True)
+    layered = bytearray(content)
+    layered[coding + 6 : coding + 8] = b"\xff\xff"
+    assert refusal(bytes(layered))[1].endswith("blocks and packets")
+
+
 def test_a_heif_that_is_larger_inside_than_its_header_says_is_refused() -> None:
     content = heif(Image.new("RGB", (1024, 1024)))
     at = content.index(b"ispe") + 8
