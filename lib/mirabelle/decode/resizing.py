@@ -35,7 +35,9 @@ def stretch(picture: Image.Image, size_px: int, exact: bool) -> NDArray[np.uint8
     side = (size_px, size_px)
     if picture.width < size_px and picture.height * size_px > _WIDENED_PIXELS:
         picture = picture.resize((picture.width, size_px), Image.Resampling.BILINEAR)
-    if exact or simd is None or picture.size == side:
+    # The other library makes all rows first: a picture of one, 25,000,000 wide, would need 17 GB.
+    is_thread = picture.height < size_px and picture.width * size_px > _WIDENED_PIXELS
+    if exact or simd is None or is_thread or picture.size == side:
         return np.asarray(picture if picture.size == side else picture.resize(side, Image.Resampling.BILINEAR))
     # Bytes are copied there and back, which costs little; reaching into Pillow's images would hang on how it lays them.
     source = simd.ImageData(*picture.size, simd.PixelType.U8x3, picture.tobytes())

@@ -99,6 +99,18 @@ def test_the_largest_that_pass_keep_within_time_and_memory(name: str, tmp_path: 
     assert answer["core_seconds"] < MOST_SECONDS
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(20_000_000, 1), (1, 20_000_000), (10_000_000, 2)], ids=str)
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "inexact"])
+def test_threads_of_pictures_are_not_widened(size: tuple[int, int], exact: bool, tmp_path: Path) -> None:
+    width, height = size
+    (tmp_path / "thread").write_bytes(tiff([zlib.compress(bytes(width * height))], width, height, 8, compression=8))
+    (answer,) = decode_apart(tmp_path / "thread", exact=exact)
+    assert (answer["outcome"], answer["size"]) == ("picture", [width, height])
+    assert answer["peak_kib"] < GIB_IN_KIB
+    assert answer["core_seconds"] < MOST_SECONDS
+
+
 def test_a_strip_is_what_a_whole_jpeg_is() -> None:
     content = strips(512, 20)
     with Image.open(io.BytesIO(content)) as image:
