@@ -155,7 +155,7 @@ def make(
 def quantise(files: Files, pixels: Pixels) -> Files:
     """A network of OpenVINO's with weights and activations in eight bits, all layers of it.
 
-    Which way, and why none stays in float: docs/decisions/0013.
+    Which way, and why none stays in float: docs/decisions/0014.
 
     Args:
         files: ``model.xml`` and ``model.bin``, input uint8 (n, side, side, 3). Not changed.
