@@ -102,7 +102,11 @@ def test_a_cluster_gives_what_one_machine_gives(
             "an executor asks for 3,072 MiB (spark.executor.memory) and 1 cores (spark.executor.cores), and the largest"
             " of 2 workers has 1,024 MiB and 1 cores; set spark.executor.memory to 1024m or less",
         ),
-        ({"spark.executor.cores": "2"}, "has 1,024 MiB and 1 cores; set spark.executor.cores to 1 or less"),
+        pytest.param(
+            {"spark.executor.cores": "2"},
+            "has 1,024 MiB and 1 cores; set spark.executor.cores to 1 or less",
+            marks=pytest.mark.full,
+        ),
         ({"spark.executor.memory": "3g", "spark.dynamicAllocation.enabled": "true"}, "to 1024m or less"),
     ],
     ids=["memory", "cores", "dynamic allocation"],

@@ -63,7 +63,7 @@ def local_command(wheel: Path, settings: list[str]) -> list[str]:
     ("more", "code", "told"),
     [
         (("backbone.nme=vgg16",), 2, "error: unknown key backbone.nme; did you mean backbone.name?"),
-        (("reduce.variance=0.5", "images.root={missing}"), 2, "{missing}"),
+        pytest.param(("reduce.variance=0.5", "images.root={missing}"), 2, "{missing}", marks=pytest.mark.full),
         (("limits.max_reject_share=0",), 1, "failed its bar: 3 of 57 images"),
     ],
     ids=["before a session", "a folder that is not there", "after the work"],

@@ -62,7 +62,7 @@ def same_pictures(whole: Bundle, paths: list[str], output: Path) -> dict[str, Pr
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bf16", marks=pytest.mark.full)])
 def test_no_skew(spark: SparkSession, tmp_path: Path, cache: Path, vgg16_weights: Path, precision: str) -> None:
     if precision not in native_precisions():
         pytest.skip(f"this machine's CPU has no {precision}")
