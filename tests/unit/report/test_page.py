@@ -170,7 +170,7 @@ def test_absent_parts_say_why(empty: Page) -> None:
     assert empty.json("charts") == {}
 
 
-def test_what_speed_cost_is_a_table_with_the_pages_own_row_marked(make_contents: Make) -> None:
+def test_what_speed_cost_is_a_table_with_the_pages_own_row_marked(empty_contents: ReportContents) -> None:
     told = Certified(
         id="20260101T000000Z-1",
         pictures=480,
@@ -182,7 +182,7 @@ def test_what_speed_cost_is_a_table_with_the_pages_own_row_marked(make_contents:
         left_out=("bf16 is left out: this CPU does not compute it natively",),
         taken="int8, fast",
     )
-    page = Page(render(make_contents(certified=told)))
+    page = Page(render(replace(empty_contents, certified=told)))
     text = words(page.text)
     assert "on 480 of 12,000 images" in text
     assert "int8, fast (these features) 0.9967 98.5" in text
@@ -192,7 +192,7 @@ def test_what_speed_cost_is_a_table_with_the_pages_own_row_marked(make_contents:
     assert "2 cores of <b>a CPU</b>" in text
     assert "certified-heading" in [tag.get("id") for tag in page.all("h2")]
     # Of other features none of the rows is the page's own.
-    other = Page(render(make_contents(certified=replace(told, taken=None))))
+    other = Page(render(replace(empty_contents, certified=replace(told, taken=None))))
     assert "(these features)" not in other.text
 
 
