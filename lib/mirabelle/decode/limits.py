@@ -20,6 +20,8 @@ from mirabelle.errors import DecodeError, RejectCode
 
 # A JPEG that comes at a fraction may have so many times the pixels, by its header: 200 megapixels.
 LARGER_AT_A_FRACTION = 4
+# What a file's bytes cost is no more where fewer pixels are allowed.
+_ALWAYS = 25_000_000
 # Of a JPEG 2000: 25 in a usual one of 5,000 x 5,000. Each takes some kilobytes before anything is decoded.
 _MOST_TILES = 4096
 # 20,000 in a usual one. 400 bytes each, and a microsecond.
@@ -28,7 +30,7 @@ _MOST_PIECES = 500_000
 
 def costly_pixels(max_pixels: int) -> int:
     """The limit for all but the kinds that are decoded fastest: half, where that is more than a camera has."""
-    return max(max_pixels // 2, min(max_pixels, 25_000_000))
+    return max(max_pixels // 2, min(max_pixels, _ALWAYS))
 
 
 def check_header(kind: str, content: bytes, max_pixels: int) -> None:
@@ -76,7 +78,7 @@ def _check_boxes(content: bytes, most: int) -> None:
 def _check_jpeg_2000(content: bytes, most: int) -> None:
     """By size and tiles. 27 ns a pixel and 115 ns a byte, which is what four pixels take: 1.5 s."""
     size = jpeg_2000_size(content)
-    left_by_bytes = max(2 * most - 4 * len(content), 0)
+    left_by_bytes = max(2 * max(most, _ALWAYS) - 4 * len(content), 0)
     _check_pixels(size.width_px, size.height_px, min(most, left_by_bytes), f" in {len(content):,} bytes")
     if size.components > 4 or size.tiles > _MOST_TILES or min(size.width_px, size.height_px) < 1:
         raise DecodeError(
@@ -101,7 +103,7 @@ def check_cost(image: Image.Image, content: bytes, max_pixels: int, whole: tuple
         _check_jpeg(content, whole, (width, height), max_pixels)
     elif image.format == "HEIF":
         # 20 ns a pixel and 65 ns a byte, which is what three pixels take: 1.6 s. 8 bytes of memory a pixel: 0.4 GB.
-        left_by_bytes = max(3 * most - 3 * len(content), 0)
+        left_by_bytes = max(3 * max(most, _ALWAYS) - 3 * len(content), 0)
         _check_pixels(width, height, min(max_pixels, left_by_bytes), f" in {len(content):,} bytes")
     else:
         _check_pixels(width, height, most)
@@ -130,6 +132,7 @@ def _check_jpeg(content: bytes, whole: tuple[int, int], decoded: tuple[int, int]
     # Every scan passes over all coefficients, 0.25 ns each, and can be as short as 14 bytes. A byte of data costs what
     # 80 of them do: 1.5 s. Cameras write up to 12 scans.
     scans = max(content.count(b"\xff\xda"), 1)
-    left_by_bytes = max(240 * costly_pixels(max_pixels) - 80 * len(content), 0)
-    most = int(left_by_bytes / (scans * frame.samples))
+    most = costly_pixels(max_pixels)
+    left_by_bytes = max(240 * max(most, _ALWAYS) - 80 * len(content), 0)
+    most = int(min(240 * most, left_by_bytes) / (scans * frame.samples))
     _check_pixels(*whole, most, f" in {scans} scans of {len(content):,} bytes")

@@ -160,6 +160,14 @@ def test_a_lower_limit_is_the_same_for_all() -> None:
     assert code_of(whole, max_pixels=10_799) == "too_many_pixels"
 
 
+def test_bytes_are_no_reason_to_refuse_a_small_picture_under_a_low_limit() -> None:
+    noise = Image.fromarray(np.random.default_rng(2).integers(0, 256, (90, 120, 3), dtype=np.uint8))
+    for content in (saved(noise, "JPEG", quality=95, progressive=True), saved(noise, "JPEG2000")):
+        assert len(content) > 10_000
+        found = decode(content, 8, DecodeOptions(max_pixels=10_800, formats=("jpeg", "jpeg2000")))
+        assert found.width_px == 120
+
+
 def test_the_refusal_of_a_whole_jpeg_names_the_way_out() -> None:
     with pytest.raises(DecodeError, match=r"decoded whole; decode\.exact: never makes do with a fraction"):
         decode(bomb(5001, 10_000), 224)
