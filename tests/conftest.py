@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -110,6 +111,15 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (24, 24), tint: tuple[in
 
 
 TINTS = {"amber": (150, 100, 0), "beryl": (0, 150, 100), "coral": (150, 0, 50)}
+
+
+@pytest.fixture(autouse=True)
+def logger_left_alone() -> Iterator[None]:
+    """The command sends our log to its console; other tests read it from pytest."""
+    logger = logging.getLogger("mirabelle")
+    before = logger.handlers, logger.propagate, logger.level
+    yield
+    logger.handlers, logger.propagate, logger.level = before
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ What needs Spark is in tests/spark; nothing here starts a JVM.
 
 import importlib.util
 import json
-import logging
 import os
 import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -48,15 +47,6 @@ VERBS = (
 COMMAND = Path(sys.executable).parent / "mirabelle"
 HEAVY = ("pyspark", "py4j", "pydantic", "yaml", "keras", "tensorflow", "openvino", "pandas", "numpy", "pyarrow", "PIL")
 SMALL = ["backbone.name=mobilenet", "backbone.weights=random:1", "backbone.input_px=32"]
-
-
-@pytest.fixture(autouse=True)
-def logger_left_alone() -> Iterator[None]:
-    """The command sends our log to its console; other tests read it from pytest."""
-    logger = logging.getLogger("mirabelle")
-    before = logger.handlers, logger.propagate, logger.level
-    yield
-    logger.handlers, logger.propagate, logger.level = before
 
 
 @pytest.fixture(autouse=True)

@@ -78,7 +78,7 @@ def labelled_rows(config: Config, images: Listing) -> pd.DataFrame:
 
 def _column(rows: pd.DataFrame, key: str, name: str, known: list[str]) -> pd.Series:
     if name not in known:
-        raise ConfigError(f"{key}: {name!r} is none of the label columns {known}; see images.layout and labels.table")
+        raise ConfigError(f"{key} {name!r} is none of the label columns {known}; see images.layout and labels.table")
     return rows[name]
 
 
