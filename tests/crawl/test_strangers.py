@@ -30,7 +30,11 @@ def designs(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(layouts.PAGES, name, strangers.PAGES[name])
 
 
-@pytest.mark.parametrize("later", list(strangers.LISTS))
+# Two of them always, the others by name.
+@pytest.mark.parametrize(
+    "later",
+    [pytest.param(name, marks=[pytest.mark.full] if i > 1 else []) for i, name in enumerate(strangers.LISTS)],
+)
 def test_a_strange_redesign_is_repaired(later: str, place: Place, drawn: list[bytes]) -> None:
     shown = planes(NUMBER, faulty=True)
     described = place.describe("planespotters-2020")

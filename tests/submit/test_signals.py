@@ -74,9 +74,9 @@ def run(many: Path, tmp_path: Path, cache: Path) -> Iterator[Run]:
 @pytest.mark.parametrize(
     ("numbers", "code"),
     [
-        ((signal.SIGINT,), 130),
+        pytest.param((signal.SIGINT,), 130, marks=pytest.mark.full),
         ((signal.SIGINT, signal.SIGINT, signal.SIGINT), 130),
-        ((signal.SIGTERM,), 143),
+        pytest.param((signal.SIGTERM,), 143, marks=pytest.mark.full),
         ((signal.SIGTERM, signal.SIGINT), 143),
     ],
     ids=["once", "impatient", "terminated", "both"],

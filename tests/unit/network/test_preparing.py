@@ -78,7 +78,8 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     "name",
     [
         *("resnet50", "vgg16", "mobilenetv2"),
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("densenet121", "efficientnetb0")),
+        pytest.param("densenet121", marks=pytest.mark.long),
+        pytest.param("efficientnetb0", marks=pytest.mark.full),
     ],
 )
 def test_features_equal_keras(name: str, tmp_path: Path, cache: Path) -> None:
