@@ -21,7 +21,7 @@ class Classify(Section):
     grid: Grid = Field(
         default_factory=dict, description="Parameters to choose by cross-validation: `{regParam: [0.0, 0.01, 0.1]}`."
     )
-    folds: int = Field(3, ge=2, description="Folds of that cross-validation.")
+    folds: int = Field(3, ge=2, description="Folds of that cross-validation, and of choosing thresholds.")
     train_split: str = Field("Training", description="The split to learn from, where the path or table tells splits.")
     test_split: str = Field("Test", description="The split to be judged on.")
     test_share: float = Field(

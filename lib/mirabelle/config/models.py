@@ -82,12 +82,11 @@ class Labels(Section):
         None, description="That column. Default: the first of path, file_name, filename, file, image, name."
     )
     label: str = Field("label", description="The table's column that becomes `label`.")
+    split: str = Field("split", description="The table's column that becomes `split`, if it is there.")
 
     def column(self, name: str) -> str:
         """The column that a label is in, by the name that it has where it comes from."""
         return "label" if name == self.label else name
-
-    split: str = Field("split", description="The table's column that becomes `split`, if it is there.")
 
 
 class Decode(Section):

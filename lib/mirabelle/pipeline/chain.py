@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,11 +63,13 @@ class Learner:
         job: of the run.
         vectors: ``path, label, chain_label, _side, _fold``, the vector and further label columns.
         width: of the vectors.
+        answers: by id the facts of each network in the chain, and what it says of pictures that it did not learn from.
     """
 
     job: Job
     vectors: DataFrame
     width: int
+    answers: Mapping[str, tuple[dict[str, Any], pd.DataFrame]] = field(default_factory=dict)
 
     def fit(self, rows: Column, target: Column, labels: Sequence[str], settings: Classify) -> Fitted:
         """A classifier of a target on the rows for which a condition holds."""
@@ -121,6 +123,7 @@ def train_chain(job: Job, vectors: DataFrame, sides: Sides, width: int) -> dict[
     classes = _fine_labels(job, about)
     for name in set(settings.networks) - {settings.chain[0], *classes}:
         raise ConfigError(f"classify.networks: {name!r} is neither {settings.chain[0]!r} nor one of {list(classes)}")
+    learner = replace(learner, answers={one: _answers_of(job, one) for one in settings.networks.values()})
     if network := settings.networks.get(settings.chain[0]):
         rows = _by_network(learner, network, sides.labels, learner.rows(test))
         said = said_of(rows, sides.labels)
@@ -218,18 +221,13 @@ def _aside(job: Job, learner: Learner, sides: Sides, classes: dict[str, tuple[st
     for fold in range(settings.folds):
         own = (F.col(SIDE) == "train") & (F.col(FOLD) == fold)
         others = (F.col(SIDE) == "train") & (F.col(FOLD) != fold)
-        rows = learner.rows(own)
-        # A network is asked of the pictures alone that it did not learn from.
-        for one in settings.networks.values():
-            rows = rows[rows[schema.PATH].isin(_answers_of(job, one)[1][schema.PATH])]
-        rows = rows.reset_index(drop=True)
+        if network := settings.networks.get(settings.chain[0]):
+            rows = _by_network(learner, network, sides.labels, _unlearnt(learner, learner.rows(own)))
+        else:
+            _, rows = learner.ask(learner.fit(others, label, sides.labels, settings), sides.labels, own)
+            rows = _unlearnt(learner, rows)
         if not len(rows):
             continue
-        if network := settings.networks.get(settings.chain[0]):
-            rows = _by_network(learner, network, sides.labels, rows)
-        else:
-            _, asked = learner.ask(learner.fit(others, label, sides.labels, settings), sides.labels, own)
-            rows = asked[asked[schema.PATH].isin(rows[schema.PATH])].reset_index(drop=True)
         said = said_of(rows, sides.labels)
         steps, _ = _second(learner, classes, others, own, rows, settings)
         found.append(rows.join(chain(said, steps)))
@@ -239,6 +237,13 @@ def _aside(job: Job, learner: Learner, sides: Sides, classes: dict[str, tuple[st
             " them with finetune.validation_share above 0"
         )
     return pd.concat(found, ignore_index=True)
+
+
+def _unlearnt(learner: Learner, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows without those that a network of the chain has learnt: it is asked of the others alone."""
+    for _, said in learner.answers.values():
+        rows = rows[rows[schema.PATH].isin(said[schema.PATH])]
+    return rows.reset_index(drop=True)
 
 
 def _answers_of(job: Job, network: str) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -266,7 +271,7 @@ def _by_network(learner: Learner, network: str, labels: Sequence[str], rows: pd.
     Raises:
         OutputError: it knows other labels, or has learnt from some of them.
     """
-    facts, said = _answers_of(learner.job, network)
+    facts, said = learner.answers[network]
     if list(facts["labels"]) != list(labels):
         raise OutputError(f"classify.networks: {network} knows {facts['labels']}, and its step {list(labels)}")
     found = rows.merge(said, on=schema.PATH).sort_values(schema.PATH, ignore_index=True)
