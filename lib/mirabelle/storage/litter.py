@@ -40,7 +40,8 @@ _RUN = r"\d{8}T\d{6}(?:\.\d+)?Z-[0-9a-f]+"
 # Every file of an output has its run's id in its path, which no folder of pictures has by chance; but for the lease.
 _OUTPUT = re.compile(
     rf"(?:^|/)(?:runs/{_RUN}\.|_staging/run={_RUN}/|(?:features|rejects)/embedding=[^/]+/run={_RUN}/"
-    rf"|(?:pca|classifier|predictions|report|bundle)/{_RUN}/|_lease\.json$)"
+    rf"|(?:pca|classifier|predictions|report|bundle|finetuned|comparison|certificate|explore)/{_RUN}(?:/|\.tar$)"
+    r"|finetuned/unfinished-[0-9a-f]+/|networks/int8-[^/]+/|_lease\.json$)"
 )
 
 
