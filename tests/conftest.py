@@ -114,12 +114,14 @@ TINTS = {"amber": (150, 100, 0), "beryl": (0, 150, 100), "coral": (150, 0, 50)}
 
 
 @pytest.fixture(autouse=True)
-def logger_left_alone() -> Iterator[None]:
-    """The command sends our log to its console; other tests read it from pytest."""
+def logger_as_imported() -> None:
+    """The command sends our log to its console; other tests read it from pytest.
+
+    Set anew before each test, not put back after it: a fixture of a module or a session may run the command, too.
+    """
     logger = logging.getLogger("mirabelle")
-    before = logger.handlers, logger.propagate, logger.level
-    yield
-    logger.handlers, logger.propagate, logger.level = before
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

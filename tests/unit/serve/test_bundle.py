@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import logging
 import signal
 import subprocess
 import sys
@@ -34,15 +33,6 @@ ABSENT = (
     *("pyspark", "py4j", "keras", "tensorflow", "h5py", "duckdb", "pandas", "pyarrow", "scipy", "sklearn"),
     *("yaml", "jinja2", "altair", "vl_convert", "pathspec", "httpx", "requests", "multipart", "python_multipart"),
 )
-
-
-@pytest.fixture(autouse=True)
-def quiet_log() -> Iterator[None]:
-    """The command has its log shown on the console, for as long as the process lives."""
-    logger = logging.getLogger("mirabelle")
-    before = logger.handlers, logger.propagate, logger.level
-    yield
-    logger.handlers, logger.propagate, logger.level = before
 
 
 @contextmanager
