@@ -5,7 +5,6 @@ Needs chromium and chromedriver on the PATH; skipped without them. Nothing is do
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,62 +12,23 @@ from typing import Any
 
 import pytest
 
+from browsers import WANTED, seen_at, started, wait
 from mirabelle.report import ReportContents, render
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
+pytestmark = [pytest.mark.slow, WANTED]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not both on the PATH"),
-]
-
-SWITCHES = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
 CHARTS = ["chart-rejects", "chart-components", "chart-map", "chart-confusion", "chart-clock", "chart-work"]
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
-    yield driver
-    driver.quit()
-
-
-def wait(driver: Any, script: str, seconds: float = 30) -> Any:
-    """Run ``return <script>`` until it is true."""
-    end = time.monotonic() + seconds
-    while not (found := driver.execute_script(f"return {script}")):
-        assert time.monotonic() < end, f"never became true: {script}"
-        time.sleep(0.05)
-    return found
+    with started(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 def view_at(driver: Any, page: Path, width: int, dark: bool = False) -> None:
     """Open ``page`` in a window of ``width`` px; a narrow one is a phone with a touch screen."""
-    phone = width < 500
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": phone}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
-    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-    driver.get_log("browser")
+    seen_at(driver, width, dark)
     driver.get(page.as_uri())
     wait(driver, "document.documentElement.dataset.drawn")
 

@@ -6,69 +6,32 @@ Needs chromium and chromedriver on the PATH; skipped without them. Nothing is do
 from __future__ import annotations
 
 import base64
-import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from browsers import WANTED, seen_at, started, wait
+
 from .conftest import Serve, Serving, picture
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
+pytestmark = [pytest.mark.slow, WANTED]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not both on the PATH"),
-]
-
-SWITCHES = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
 TOKEN = "0123456789abcdefgh"
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
-    yield driver
-    driver.quit()
+    with started(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 def view(driver: Any, one: Serving, path: str = "/", width: int = 1280, dark: bool = False) -> None:
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-    driver.get_log("browser")
+    seen_at(driver, width, dark)
     driver.get(f"http://127.0.0.1:{one.port}{path}")
     if path == "/":
         wait(driver, "document.documentElement.dataset.ready")
-
-
-def wait(driver: Any, script: str, seconds: float = 20) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := driver.execute_script(f"return {script}")):
-        assert time.monotonic() < end, f"never became true: {script}"
-        time.sleep(0.05)
-    return found
 
 
 def choose(driver: Any, *paths: Path) -> None:
