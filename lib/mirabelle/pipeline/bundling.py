@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ from mirabelle.bundle.chaining import classifier_facts
 from mirabelle.bundle.opened import CARD, FORMAT
 from mirabelle.bundle.sealing import MANIFEST, SEAL, TAR, Files, seal, to_tar
 from mirabelle.config import Config
-from mirabelle.config.stores import resolved_options, store_of, with_local_weights
+from mirabelle.config.stores import with_local_weights
 from mirabelle.console import Console
 from mirabelle.errors import BundleError
 from mirabelle.network.cached import cache_folder
@@ -22,12 +21,9 @@ from mirabelle.pipeline.bundle_check import check
 from mirabelle.pipeline.bundle_index import make_index
 from mirabelle.pipeline.bundle_parts import Parts, choose, gather
 from mirabelle.pipeline.checks import validate
-from mirabelle.pipeline.failures import recording_failure
-from mirabelle.pipeline.job import Job
+from mirabelle.pipeline.job import Job, open_job
 from mirabelle.pipeline.model_card import model_card
 from mirabelle.storage import absolute, join
-from mirabelle.table.lease import hold
-from mirabelle.table.runlog import RunLog
 
 REDUCTION, CLASSIFIER, STEP = "reduction.npz", "classifier.npz", "step-{}.npz"
 # Of a name: what addresses and model servers take.
@@ -67,17 +63,8 @@ def bundle(
         )
     config = with_local_weights(config, cache_folder(config))
     validate(config, ())
-    store = store_of(config, output)
-    runlog = RunLog(store, output, "bundle", told)
-    with (
-        tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch,
-        hold(store, output, runlog.run_id, "bundle", break_lease) as lease,
-    ):
-        job = Job(config, store, resolved_options(config), "", output, runlog, console, lease, scratch)
-        runlog.write()
-        with recording_failure(runlog):
-            _carry_out(job, wanted, name, index)
-        runlog.finish("done")
+    with open_job(config, "bundle", console, break_lease, told) as job:
+        _carry_out(job, wanted, name, index)
     return job.summary
 
 

@@ -6,7 +6,6 @@ Needs no Spark: a sample is embedded here, by the code that workers run, beside 
 from __future__ import annotations
 
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ import pandas as pd
 
 from mirabelle import schema
 from mirabelle.config import Config
-from mirabelle.config.stores import resolved_options, store_of, with_local_weights
+from mirabelle.config.stores import with_local_weights
 from mirabelle.console import Console
 from mirabelle.errors import ImageError, PreflightError, TrainingError
 from mirabelle.evaluation import group_rows
@@ -29,14 +28,11 @@ from mirabelle.network.embedding import Precision
 from mirabelle.network.engines import cpu_name, has_fast_int8, native_precisions
 from mirabelle.network.preparing import Network, keep_network, prepare_network
 from mirabelle.pipeline.checks import validate
-from mirabelle.pipeline.failures import recording_failure
-from mirabelle.pipeline.job import Job
+from mirabelle.pipeline.job import Job, open_job
 from mirabelle.pipeline.measuring import Side, embed_in_turn
 from mirabelle.pipeline.source import list_source
 from mirabelle.spark.embed import spec_of
-from mirabelle.storage import absolute, join
-from mirabelle.table.lease import hold
-from mirabelle.table.runlog import RunLog
+from mirabelle.storage import join
 from mirabelle.worker.embedder import Embedder
 from mirabelle.worker.fetching import ImageSource, fetch
 
@@ -67,22 +63,11 @@ def certify(config: Config, console: Console, break_lease: bool = False) -> tupl
     told = config.masked()
     config = with_local_weights(config, cache_folder(config))
     validate(config, ("extract",))
-    output = absolute(config.output)
-    store = store_of(config, output)
-    runlog = RunLog(store, output, "certify", told)
-    root = absolute(config.images.root) if config.images.root else ""
-    with (
-        tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch,
-        hold(store, output, runlog.run_id, "certify", break_lease) as lease,
-    ):
-        job = Job(config, store, resolved_options(config), root, output, runlog, console, lease, scratch)
-        runlog.write()
-        with recording_failure(runlog):
-            certificate = _measure(job)
-            path = join(job.folder("certificate"), "certificate.json")
-            job.write_json(path, certificate)
-        runlog.update(certificate=path)
-        runlog.finish("done")
+    with open_job(config, "certify", console, break_lease, told) as job:
+        certificate = _measure(job)
+        path = join(job.folder("certificate"), "certificate.json")
+        job.write_json(path, certificate)
+        job.runlog.update(certificate=path)
     return certificate, path
 
 

@@ -11,16 +11,13 @@ import pandas as pd
 
 from mirabelle import schema
 from mirabelle.config import Config
-from mirabelle.config.stores import resolved_options, store_of
 from mirabelle.console import Console
 from mirabelle.errors import ConfigError, FetchError, OutputError, TrainingError
 from mirabelle.evaluation import Answers, Standing, compare, group_rows
-from mirabelle.pipeline.failures import recording_failure
-from mirabelle.pipeline.job import MAX_FACTS_BYTES, Job
+from mirabelle.pipeline.job import MAX_FACTS_BYTES, Job, open_job
 from mirabelle.report import Compared
-from mirabelle.storage import absolute, join
-from mirabelle.table.lease import hold
-from mirabelle.table.runlog import RunLog, read_manifests
+from mirabelle.storage import join
+from mirabelle.table.runlog import read_manifests
 
 KINDS = ("classifier", "finetuned")
 # A classifier with fewer pictures than this in common with the newest one is of another split.
@@ -85,24 +82,18 @@ def compare_classifiers(config: Config, console: Console, break_lease: bool = Fa
     Raises:
         OutputError: there are not two that can be compared.
     """
-    output = absolute(config.output)
-    store = store_of(config, output)
-    runlog = RunLog(store, output, "compare", config.masked())
-    with hold(store, output, runlog.run_id, "compare", break_lease) as lease:
-        job = Job(config, store, resolved_options(config), "", output, runlog, console, lease, "")
-        runlog.write()
-        with recording_failure(runlog), runlog.time("compare"):
+    with open_job(config, "compare", console, break_lease) as job:
+        with job.runlog.time("compare"):
             found = comparison_of(job)
-            if found is None:
-                raise OutputError(
-                    f"{output} has not two classifiers that were judged on the same pictures; `mirabelle train` and"
-                    " `mirabelle finetune` make them, with one classify part for all"
-                )
-            path = join(job.folder("comparison"), "comparison.json")
-            facts = {"id": runlog.run_id, "pictures": found.pictures, "groups": found.groups}
-            job.write_json(path, {**facts, "left_out": found.left_out, "classifiers": found.rows()})
-        runlog.update(comparison=path)
-        runlog.finish("done")
+        if found is None:
+            raise OutputError(
+                f"{job.output} has not two classifiers that were judged on the same pictures; `mirabelle train` and"
+                " `mirabelle finetune` make them, with one classify part for all"
+            )
+        path = join(job.folder("comparison"), "comparison.json")
+        facts = {"id": job.runlog.run_id, "pictures": found.pictures, "groups": found.groups}
+        job.write_json(path, {**facts, "left_out": found.left_out, "classifiers": found.rows()})
+        job.runlog.update(comparison=path)
     for sentence in found.left_out:
         console.warn(sentence)
     return found, path

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirabelle.config import Config
-from mirabelle.config.stores import resolved_options, store_of
+from mirabelle.config.stores import store_of
 from mirabelle.console import Console
 from mirabelle.exploration import Explored, Table, Wanted, explore, see
 from mirabelle.listing import Listing
@@ -24,8 +24,7 @@ from mirabelle.listing.source import read_listing
 from mirabelle.network.cached import cache_folder
 from mirabelle.network.preparing import decode_options
 from mirabelle.pipeline.checks import validate
-from mirabelle.pipeline.failures import recording_failure
-from mirabelle.pipeline.job import Job
+from mirabelle.pipeline.job import Job, open_job
 from mirabelle.pipeline.source import list_source, warn_of_rows
 from mirabelle.report.exploration import Shown, render_exploration
 from mirabelle.schema import ETAG, LABEL, PATH, SIZE_BYTES, SPLIT
@@ -33,8 +32,6 @@ from mirabelle.spark.look import look
 from mirabelle.spark.session import open_session
 from mirabelle.storage import Store, absolute
 from mirabelle.storage.database import column, open_database, quoted
-from mirabelle.table.lease import hold
-from mirabelle.table.runlog import RunLog
 from mirabelle.worker.fetching import ImageSource
 from mirabelle.worker.look import LookSpec
 
@@ -55,19 +52,8 @@ def explore_images(config: Config, console: Console, break_lease: bool = False) 
         UserError: the images cannot be listed, or a worker cannot look at them.
     """
     validate(config, ())
-    output = absolute(config.output)
-    store = store_of(config, output)
-    runlog = RunLog(store, output, "explore", config.masked())
-    root = absolute(config.images.root) if config.images.root else ""
-    with (
-        tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch,
-        hold(store, output, runlog.run_id, "explore", break_lease) as lease,
-    ):
-        job = Job(config, store, resolved_options(config), root, output, runlog, console, lease, scratch)
-        runlog.write()
-        with recording_failure(runlog):
-            _carry_out(job)
-        runlog.finish("done")
+    with open_job(config, "explore", console, break_lease) as job:
+        _carry_out(job)
     return job.summary
 
 

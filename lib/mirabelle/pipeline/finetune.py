@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mirabelle.config import Config
-from mirabelle.config.stores import resolved_options, store_of, with_local_weights
+from mirabelle.config.stores import with_local_weights
 from mirabelle.console import Console
-from mirabelle.errors import BarNotMet, PreflightError
+from mirabelle.errors import PreflightError
 from mirabelle.evaluation import FOLD, SIDE, Metrics
 from mirabelle.finetune import Epoch, Kept, Lesson, Rows, build, start_of, teach
 from mirabelle.listing.source import read_listing
@@ -25,16 +25,13 @@ from mirabelle.network.embedding import NORMALISATIONS
 from mirabelle.network.heads import head_of
 from mirabelle.network.preparing import decode_options
 from mirabelle.pipeline.checks import validate
-from mirabelle.pipeline.failures import recording_failure
-from mirabelle.pipeline.job import Job
+from mirabelle.pipeline.job import Job, open_job
 from mirabelle.pipeline.labelled import choose, labelled_rows, read_labelled
 from mirabelle.pipeline.source import list_source, warn_of_rows
 from mirabelle.pipeline.taught import ASIDE, facts_of, judge, predictions, recipe_of, write_model
 from mirabelle.pipeline.taught_report import report_taught
 from mirabelle.signals import interruption
 from mirabelle.storage import absolute, join
-from mirabelle.table.lease import hold
-from mirabelle.table.runlog import RunLog
 
 if TYPE_CHECKING:
     import keras
@@ -63,24 +60,8 @@ def finetune(config: Config, console: Console, break_lease: bool = False) -> lis
     config = with_local_weights(config, cache_folder(config), "finetune")
     validate(config, ())
     _check_network(config)
-    output = absolute(config.output)
-    store = store_of(config, output)
-    runlog = RunLog(store, output, "finetune", told)
-    root = absolute(config.images.root) if config.images.root else ""
-    with (
-        tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch,
-        hold(store, output, runlog.run_id, "finetune", break_lease) as lease,
-    ):
-        job = Job(config, store, resolved_options(config), root, output, runlog, console, lease, scratch)
-        runlog.write()
-        with recording_failure(runlog):
-            _carry_out(job)
-        if job.failed_bars:
-            runlog.update(failed_bars=job.failed_bars)
-        problems = "; ".join(job.failed_bars)
-        runlog.finish("failed" if problems else "done", problems or None, int(bool(problems)))
-    if problems:
-        raise BarNotMet(problems, tuple(job.summary))
+    with open_job(config, "finetune", console, break_lease, told) as job:
+        _carry_out(job)
     return job.summary
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mirabelle.config import Config
+from mirabelle.config.stores import resolved_options, store_of
 from mirabelle.console import Console
-from mirabelle.errors import FetchError, OutputError, UserError
+from mirabelle.errors import BarNotMet, FetchError, MirabelleError, OutputError, UserError
 from mirabelle.network import backbones, preparing, weights
 from mirabelle.network.embedding import Embedding, Precision
-from mirabelle.storage import S3Options, Store, join
+from mirabelle.pipeline.failures import recording_failure
+from mirabelle.storage import S3Options, Store, absolute, join
 from mirabelle.table.current_view import newest_listing
 from mirabelle.table.features import FeatureTable
-from mirabelle.table.lease import Lease
+from mirabelle.table.lease import Lease, hold
 from mirabelle.table.runlog import RunLog, read_manifests
 
 if TYPE_CHECKING:
@@ -199,3 +203,53 @@ class Job:
         precision: Precision = "float32" if parts["precision"] == "int8" else parts["precision"]
         network = preparing.prepare_network(self.config, precision)
         return bool(network.embedding.weights_digest == parts["weights_digest"])
+
+
+@contextmanager
+def open_job(
+    config: Config, command: str, console: Console, break_lease: bool = False, told: dict[str, Any] | None = None
+) -> Iterator[Job]:
+    """A job that alone may write to the output while the block lasts, and whose manifest tells how that ended.
+
+    Args:
+        config: validated.
+        command: what was asked, for the manifest.
+        console: a person's view.
+        break_lease: take the output from a run that is believed dead.
+        told: the configuration as it was given, secrets masked, where ``config`` is no longer that.
+
+    Raises:
+        OutputInUse: another run is at work.
+        BarNotMet: the block ended, and the job has failed bars.
+        UserError: the block ended, and the job has parts that could not be done; or as the block.
+    """
+    output = absolute(config.output)
+    store = store_of(config, output)
+    root = absolute(config.images.root) if config.images.root else ""
+    runlog = RunLog(store, output, command, told or config.masked())
+    with (
+        tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch,
+        hold(store, output, runlog.run_id, command, break_lease) as lease,
+    ):
+        job = Job(config, store, resolved_options(config), root, output, runlog, console, lease, scratch)
+        runlog.write()
+        with recording_failure(runlog):
+            yield job
+        error = _ended(job)
+    if error is None:
+        return
+    if job.unmet and not job.failed_bars:
+        for name, text in job.summary:
+            console.say(f"{name}: {text}")
+    raise error
+
+
+def _ended(job: Job) -> MirabelleError | None:
+    """End the manifest; gives what is to be raised."""
+    problems = [*job.failed_bars, *(str(error) for error in job.unmet)]
+    error: MirabelleError | None = next(iter(job.unmet), None)
+    if job.failed_bars:
+        job.runlog.update(failed_bars=job.failed_bars)
+        error = BarNotMet("; ".join(job.failed_bars), tuple(job.summary))
+    job.runlog.finish("failed" if error else "done", "; ".join(problems) or None, error.exit_code if error else 0)
+    return error

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from mirabelle.config import Config
-from mirabelle.config.stores import resolved_options, store_of, with_local_weights
+from mirabelle.config.stores import with_local_weights
 from mirabelle.console import Console
-from mirabelle.errors import BarNotMet, ConfigError, OutputError, TrainingError
+from mirabelle.errors import ConfigError, OutputError, TrainingError
 from mirabelle.network.cached import cache_folder
 from mirabelle.pipeline.certificates import certified_precisions
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.extract import extract
-from mirabelle.pipeline.failures import recording_failure
-from mirabelle.pipeline.job import Job
+from mirabelle.pipeline.job import Job, open_job
 from mirabelle.pipeline.preparation import Preparation
 from mirabelle.pipeline.reduce import reduce
 from mirabelle.pipeline.report import report
 from mirabelle.pipeline.train import train
 from mirabelle.spark.s3a import check_s3a, remember_jars, s3a_settings
 from mirabelle.spark.session import check_names, open_session
-from mirabelle.storage import S3Options, absolute, is_s3
-from mirabelle.table.lease import hold
-from mirabelle.table.runlog import RunLog
+from mirabelle.storage import S3Options, is_s3
 
 STAGES = ("extract", "reduce", "train", "report")
 
@@ -80,32 +76,11 @@ def execute(config: Config, stages: Sequence[str], command: str, console: Consol
     told = config.masked()
     config = with_local_weights(config, cache_folder(config))
     validate(config, stages)
-    output = absolute(config.output)
-    store = store_of(config, output)
-    root = absolute(config.images.root) if config.images.root else ""
-    runlog = RunLog(store, output, command, told)
-    with (
-        tempfile.TemporaryDirectory(prefix="mirabelle-") as scratch,
-        hold(store, output, runlog.run_id, command, break_lease) as lease,
-    ):
-        job = Job(config, store, resolved_options(config), root, output, runlog, console, lease, scratch)
-        runlog.write()
+    with open_job(config, command, console, break_lease, told) as job:
         if "extract" in stages:
-            job.certified = certified_precisions(config, store, output)
-        with recording_failure(runlog):
-            _run_stages(job, stages)
-        problems = [*job.failed_bars, *(str(error) for error in job.unmet)]
-        ended = BarNotMet("; ".join(job.failed_bars), tuple(job.summary)) if job.failed_bars else None
-        error = ended or next(iter(job.unmet), None)
-        if ended:
-            runlog.update(failed_bars=job.failed_bars)
-        runlog.finish("failed" if error else "done", "; ".join(problems) or None, error.exit_code if error else 0)
-    if error is None:
-        return job
-    if ended is None:
-        for name, text in job.summary:
-            console.say(f"{name}: {text}")
-    raise error
+            job.certified = certified_precisions(config, job.store, job.output)
+        _run_stages(job, stages)
+    return job
 
 
 def _run_stages(job: Job, stages: Sequence[str]) -> None:
