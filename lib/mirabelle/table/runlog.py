@@ -34,6 +34,7 @@ PACKAGES = (
     "pandas",
     "pyarrow",
     "pillow",
+    "pillow-heif",
     "scikit-learn",
     "boto3",
     "obstore",
