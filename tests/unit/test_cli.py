@@ -21,28 +21,12 @@ from conftest import REPOSITORY, break_some
 from mirabelle.cli import main
 
 VERBS = (
-    *(
-        "extract",
-        "reduce",
-        "train",
-        "report",
-        "run",
-        "compact",
-        "crawl",
-        "explore",
-        "certify",
-        "finetune",
-        "compare",
-        "bundle",
-        "predict",
-        "serve",
-        "verify",
-        "check",
-        "doctor",
-        "pack",
-        "submit",
-    ),
-    *("inspect", "weights", "config"),
+    *("extract", "reduce", "train", "report", "run", "compact"),
+    *("crawl", "explore"),
+    *("finetune", "compare", "certify"),
+    *("bundle", "predict", "serve"),
+    *("inspect", "verify", "check", "doctor", "weights", "config"),
+    *("pack", "submit"),
 )
 COMMAND = Path(sys.executable).parent / "mirabelle"
 HEAVY = ("pyspark", "py4j", "pydantic", "yaml", "keras", "tensorflow", "openvino", "pandas", "numpy", "pyarrow", "PIL")

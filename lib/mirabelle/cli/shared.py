@@ -1,0 +1,56 @@
+"""What verbs share: options that many have, how they read the configuration, talk and sum up. [stdout, stderr]"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mirabelle.config import Config
+    from mirabelle.console import Console
+
+ConfigFile = Annotated[
+    str | None,
+    typer.Option("--config", "-c", metavar="FILE", help="YAML file, here or s3://; see `mirabelle config --explain`."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Over the file and the environment; can be given many times."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Full = Annotated[bool, typer.Option("--full", help="Embed every image again, whatever was done before.")]
+BreakLease = Annotated[
+    bool, typer.Option("--break-lease", help="Take the output from a run that you know is dead, without waiting.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and the summary alone.")]
+
+# For verbs to which pictures and output mean nothing, so that none need be named.
+NO_PLACES = ("images.root=.", "output=.")
+
+
+def load(config: str | None, settings: list[str] | None, *defaults: str) -> Config:
+    """The configuration: file, environment and settings, over what is taken for granted here."""
+    from mirabelle.config.stores import load_config
+
+    return load_config(config, [*defaults, *(settings or [])])
+
+
+def open_console(quiet: bool) -> Console:
+    """A person's view of the job, to which our log goes, too."""
+    from mirabelle.console import Console, ConsoleHandler
+
+    console = Console(quiet)
+    logger = logging.getLogger("mirabelle")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [ConsoleHandler(console)]
+    logger.propagate = False
+    return console
+
+
+def print_summary(summary: Sequence[tuple[str, str]]) -> None:
+    """What was done, a line each, on stdout."""
+    for name, text in summary:
+        print(f"{name + ':':<12}{text}")
