@@ -19,7 +19,7 @@ from mirabelle.config.stores import store_of
 from mirabelle.console import Console
 from mirabelle.exploration import Explored, Table, Wanted, explore, see
 from mirabelle.listing import Listing
-from mirabelle.listing.manifest import CRAWL
+from mirabelle.listing.manifest_files import CRAWL
 from mirabelle.listing.source import read_listing
 from mirabelle.network.cached import cache_folder
 from mirabelle.network.preparing import decode_options
