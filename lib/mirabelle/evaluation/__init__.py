@@ -18,8 +18,9 @@ from mirabelle.evaluation.chaining import (
 )
 from mirabelle.evaluation.comparing import Answers, Standing, compare
 from mirabelle.evaluation.doubts import Doubt, find_doubts
+from mirabelle.evaluation.grouping import FOLD, SIDE, group_rows
 from mirabelle.evaluation.metrics import Metrics, confused_pairs, evaluate
-from mirabelle.evaluation.splitting import FOLD, SIDE, Sides, SplitBy, choose_sides, group_rows
+from mirabelle.evaluation.splitting import Sides, SplitBy, choose_sides
 
 __all__ = [
     "COARSE",

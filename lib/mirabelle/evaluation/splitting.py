@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,17 +14,13 @@ import numpy.typing as npt
 
 from mirabelle import schema
 from mirabelle.errors import ConfigError, TrainingError
+from mirabelle.evaluation.grouping import FOLD, GROUP, OWN, SIDE, group_rows, in_words, label_names
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Ints = npt.NDArray[np.int64]
 
-# With an underscore in front, as no label column can have it.
-SIDE = "_side"
-FOLD = "_fold"
-GROUP = "_group"
-OWN = (schema.PATH, SIDE, FOLD, GROUP)
 MOST_FOLDS = 10
 # Classes in a sentence.
 NAMED = 10
@@ -105,7 +100,7 @@ def choose_sides(about: pd.DataFrame, by: SplitBy) -> Sides:
         groups = labelled[GROUP].tolist() if by.group_by else None
         held = hold_out(labelled[schema.LABEL].tolist(), groups, by.test_share, by.seed)
         frame = labelled.assign(**{SIDE: np.where(held, "test", "train")})
-        apart = f"Whole groups by {_told(by.group_by)} kept together, " if by.group_by else "At random, "
+        apart = f"Whole groups by {in_words(by.group_by)} kept together, " if by.group_by else "At random, "
         description = f"{apart}{held.mean():.0%} held out, seed {by.seed}."
     sides = frame[SIDE].value_counts()
     if {"train", "test"} - set(sides.index):
@@ -190,7 +185,7 @@ def _by_value(labelled: pd.DataFrame, by: SplitBy, warnings: list[str]) -> tuple
     held = np.zeros(len(labelled), dtype=np.bool_)
     for name, values in by.hold_out.items():
         if name not in labelled.columns or name in OWN:
-            raise ConfigError(f"classify.hold_out: {name!r} is none of the label columns {_columns(labelled)}")
+            raise ConfigError(f"classify.hold_out: {name!r} is none of the label columns {label_names(labelled)}")
         found = labelled[name].astype(str)
         for value in values:
             if not (found == value).any():
@@ -203,85 +198,11 @@ def _by_value(labelled: pd.DataFrame, by: SplitBy, warnings: list[str]) -> tuple
         astride = ~held & labelled[GROUP].isin(set(labelled.loc[held, GROUP])).to_numpy()
         if astride.any():
             warnings.append(
-                f"{int(astride.sum()):,} pictures share {_told(by.group_by)} with those that are judged on, and are not"
-                " learnt from"
+                f"{int(astride.sum()):,} pictures share {in_words(by.group_by)} with those that are judged on, and are"
+                " not learnt from"
             )
         labelled, sides = labelled[~astride], sides[~astride]
     return labelled.assign(**{SIDE: sides}), f"Judged on {told}, learnt from the rest."
-
-
-def group_rows(frame: pd.DataFrame, group_by: Sequence[str], warnings: list[str]) -> list[str]:
-    """The group of each row: rows that agree in one column, directly or by way of others, are of one.
-
-    Args:
-        frame: ``path`` and label columns.
-        group_by: columns or patterns, one or more.
-        warnings: is told of rows without a value.
-
-    Raises:
-        ConfigError: neither a column nor a pattern.
-        TrainingError: a pattern that does not match a path.
-    """
-    keys = [_keys(frame, one) for one in group_by]
-    alone = np.logical_and.reduce([np.array([key.startswith("\0") for key in one]) for one in keys])
-    if alone.any():
-        # No value has a NUL in it, so a path after one is none.
-        warnings.append(
-            f"{int(alone.sum()):,} labelled pictures have no {' and no '.join(group_by)}: each is a group of its own"
-        )
-    return keys[0] if len(keys) == 1 else [str(number) for number in _components(keys)]
-
-
-def _components(keys: Sequence[Sequence[str]]) -> Ints:
-    """Numbers of the connected components of rows, joined by equal values of any column; int64 (n,)."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    rows = len(keys[0])
-    joined, values = [], rows
-    for column in keys:
-        # By a dict: to pandas' tables of texts, too, a NUL is the end.
-        codes: dict[str, int] = {}
-        joined.append(values + np.array([codes.setdefault(key, len(codes)) for key in column], np.int64))
-        values += len(codes)
-    ends = np.concatenate(joined)
-    starts = np.tile(np.arange(rows), len(keys))
-    graph = coo_array((np.ones(len(ends), dtype=np.int8), (starts, ends)), shape=(values, values))
-    numbers: Ints = connected_components(graph, directed=False)[1][:rows].astype(np.int64)
-    return numbers
-
-
-def _keys(frame: pd.DataFrame, group_by: str) -> list[str]:
-    """Of each row by a label column, or by a pattern on the path; a path after a NUL where there is no value."""
-    if group_by in frame.columns and group_by not in OWN:
-        known = frame[group_by].astype(str)
-        # The day of a moment: dates begin with it in most ways to write them.
-        known = known.str[:10] if group_by == schema.TAKEN else known
-        # In Python, as NumPy takes a NUL for the end of a text.
-        there = zip(known, frame[group_by].notna(), frame[schema.PATH], strict=True)
-        return [value if is_known else f"\0{path}" for value, is_known, path in there]
-    try:
-        pattern = re.compile(group_by)
-    except re.error as error:
-        raise ConfigError(
-            f"classify.group_by {group_by!r} is no column ({_columns(frame)}) and no regular expression: {error}"
-        ) from error
-    found = []
-    for path in frame[schema.PATH]:
-        match = pattern.search(path)
-        if match is None or (pattern.groups and match[1] is None):
-            raise TrainingError(f"classify.group_by {group_by!r} does not match {path}; widen the pattern")
-        found.append(match[1] if pattern.groups else match[0])
-    return found
-
-
-def _columns(frame: pd.DataFrame) -> list[str]:
-    return [name for name in frame.columns if name not in OWN]
-
-
-def _told(names: Sequence[str]) -> str:
-    """Columns or patterns, in a sentence."""
-    return " or ".join(map(repr, names))
 
 
 def hold_out(labels: Sequence[str], groups: Sequence[str] | None, share: float, seed: int) -> npt.NDArray[np.bool_]:
