@@ -55,12 +55,6 @@ def check_header(kind: str, content: bytes, max_pixels: int) -> None:
             raise DecodeError(RejectCode.CORRUPT, "TIFF: in more than 200,000 strips or tiles")  # 10 us each
     elif kind == "JPEG2000":
         _check_jpeg_2000(content, most)
-    # Each of these may unpack to 1 MiB in PNG, or is copied with all before it in JPEG: ms apiece, and files have few.
-    if len(content) > 2**17 and sum(map(content.count, _FLOODS.get(kind, ()))) > 200:
-        raise DecodeError(RejectCode.CORRUPT, f"{kind}: flooded with metadata")
-
-
-_FLOODS = {"PNG": (b"iCCP", b"zTXt", b"iTXt"), "JPEG": (b"Exif\0\0",)}
 
 
 def _check_pixels(width: int, height: int, max_pixels: int, what: str = "") -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -38,15 +39,38 @@ from mirabelle.errors import DecodeError, RejectCode
 
 
 class _MeteredBytes(io.BytesIO):
-    """Stops plugins that parse byte by byte in Python from taking minutes over a large file of junk."""
+    """Stops plugins that parse in Python from taking seconds over a file of junk, or of metadata.
 
-    reads_left = 200_000  # a quarter of a second; a 100 MB PNG in the usual chunks of 8 KB needs 40,000
+    Metadata is counted where a plugin reads it: to look for it in all of a large photograph takes milliseconds.
+    """
+
+    def __init__(self, kind: str, content: bytes) -> None:
+        super().__init__(content)
+        self._kind = kind
+        # A quarter of a second; a 100 MB PNG in the usual chunks of 8 KB needs 40,000. Below 1 MiB all that there are.
+        self._reads_left = 200_000 if len(content) >= 2**20 else sys.maxsize
+        self._metadata_left = 200
 
     def read(self, size: int | None = -1, /) -> bytes:
-        self.reads_left -= 1
-        if self.reads_left < 0:
+        self._reads_left -= 1
+        if self._reads_left < 0:
             raise DecodeError(RejectCode.CORRUPT, "made of too many pieces")
-        return super().read(size)
+        found = super().read(size)
+        if _is_metadata(self._kind, found):
+            self._metadata_left -= 1
+            if self._metadata_left < 0:
+                raise DecodeError(RejectCode.CORRUPT, f"{self._kind}: flooded with metadata")
+        return found
+
+
+def _is_metadata(kind: str, found: bytes) -> bool:
+    """Whether this is of what costs milliseconds a piece and files have few of.
+
+    The head of a PNG's chunk that may unpack to 1 MiB, or a JPEG's segment that is copied with all before it.
+    """
+    if kind == "PNG":
+        return len(found) == 8 and found[4:] in (b"iCCP", b"zTXt", b"iTXt")
+    return kind == "JPEG" and found.startswith(b"Exif\0\0")
 
 
 def open_image(kind: str, content: bytes) -> ImageFile.ImageFile:
@@ -71,12 +95,14 @@ def open_image(kind: str, content: bytes) -> ImageFile.ImageFile:
 
 
 def _open_once(kind: str, content: bytes) -> ImageFile.ImageFile:
-    stream = io.BytesIO(content) if len(content) < 2**20 or kind == "BMP" else _MeteredBytes(content)
+    stream = io.BytesIO(content) if len(content) < 2**17 or kind == "BMP" else _MeteredBytes(kind, content)
     if kind == "HEIF":
         return _open_heif(stream)
     if kind == "JPEG":
         # Not by Image.open(), which refuses 179 megapixels however few of them are to be decoded.
-        return JpegImagePlugin.jpeg_factory(stream)
+        image: ImageFile.ImageFile = JpegImagePlugin.jpeg_factory(stream)
+        image.decodermaxblock = len(content)  # in one piece: by the 64 KiB each is copied twice
+        return image
     try:
         if kind == "TIFF":
             # Pillow's own reader takes samples in planes for 8 bits each, whatever they are; libtiff knows better.

@@ -623,6 +623,18 @@ def test_bombs_are_refused_at_once(name: str) -> None:
     assert time.process_time() - begun < 2
 
 
+@pytest.mark.parametrize("count", [200, 201])
+def test_metadata_is_counted_where_it_is_read(count: int) -> None:
+    block = jpeg_segment(0xE1, b"Exif\0\0" + bytes(700))
+    flooded = PLAIN_JPEG[:2] + block * count + PLAIN_JPEG[2:]
+    if count > 200:
+        assert refusal(flooded) == "corrupt"
+    else:
+        assert np.array_equal(pixels(flooded), pixels(PLAIN_JPEG))
+    # Nobody reads what stands behind the picture, such as the rest of a burst.
+    assert np.array_equal(pixels(PLAIN_JPEG + block * count), pixels(PLAIN_JPEG))
+
+
 def test_a_jpeg_of_too_many_scans() -> None:
     content = saved(Image.new("L", (2000, 2000), 128), "JPEG", progressive=True)
     last = content.rindex(b"\xff\xc4")
