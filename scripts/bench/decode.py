@@ -4,7 +4,11 @@ Each decoder runs in a process of its own, on one thread, over the same files he
 CPU time. A decoder that scales does so while it decodes, to no less than the tensor's side. Those from outside
 Mirabelle's environment run under another Python; this file needs nothing but NumPy and Pillow beside them.
 
-    python scripts/bench/decode.py --pictures FOLDER --decoder pillow
+    python scripts/bench/decode.py --pictures FOLDER --decoder Pillow
+    python scripts/bench/decode.py --pictures FOLDER --engine-ms 17.3
+
+Without ``--decoder`` all that are here take turns, on the files as they are and written anew in other ways, and a table
+comes of it, with the least that any can take: undoing JPEG's Huffman coding.
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ import argparse
 import functools
 import io
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +29,18 @@ import numpy as np
 from PIL import Image
 
 SIDE_PX = 224
+HUFFMAN = "Huffman decoding alone"
+# How files are written anew, for the table: Pillow's format and its options; None leaves them as they are.
+WAYS: dict[str, tuple[str, dict[str, Any]] | None] = {
+    "as they are": None,
+    "JPEG 4:4:4": ("JPEG", {"quality": 90, "subsampling": "4:4:4"}),
+    "JPEG progressive": ("JPEG", {"quality": 90, "progressive": True}),
+    "PNG": ("PNG", {}),
+    "WebP": ("WEBP", {"quality": 85}),
+}
+# What a worker's engine has freed by the time that pictures come: malloc has learnt from it to keep what is freed, and
+# no picture's memory is asked of the system anew, which would take up to a quarter of its time.
+FREED_BYTES = 31 * 2**20
 Decoder = Callable[[bytes], Any]
 
 
@@ -46,6 +64,20 @@ def pillow_draft() -> Decoder:
         picture = Image.open(io.BytesIO(content))
         picture.draft("RGB", (SIDE_PX, SIDE_PX))
         return fit(picture.convert("RGB"))
+
+    return read
+
+
+def huffman() -> Decoder:
+    """libjpeg-turbo's Huffman decoding and next to nothing else: brightness alone, one pixel of each block."""
+
+    def read(content: bytes) -> None:
+        picture = Image.open(io.BytesIO(content))
+        if picture.format not in ("JPEG", "MPO"):
+            raise ValueError("only JPEG is coded so")
+        picture.decodermaxblock = len(content)
+        picture.draft("L", (1, 1))
+        picture.load()
 
     return read
 
@@ -105,6 +137,7 @@ def fit(picture: Image.Image) -> Any:
 DECODERS: dict[str, tuple[Callable[[], Decoder], bool]] = {
     "Mirabelle": (mirabelle, True),
     "Mirabelle, not exact": (functools.partial(mirabelle, exact=False), True),
+    HUFFMAN: (huffman, True),
     "Pillow": (pillow, True),
     "Pillow, draft mode": (pillow_draft, True),
     "simplejpeg": (simplejpeg, False),
@@ -114,36 +147,107 @@ DECODERS: dict[str, tuple[Callable[[], Decoder], bool]] = {
 }
 
 
-def measure(decoder: Decoder, contents: list[bytes], seconds: float) -> tuple[float, float]:
-    """Core-milliseconds a picture, and the mean distance from Pillow's pixels, of 255, over the first few."""
-    reference = pillow()
-    apart = [
-        float(np.abs(np.asarray(decoder(content), np.int16) - np.asarray(reference(content), np.int16)).mean())
-        for content in contents[:4]
-    ]
+def measure(decoder: Decoder, contents: list[bytes], seconds: float) -> float:
+    """Core-milliseconds a picture."""
     began, before, count = time.perf_counter(), time.process_time(), 0
     while not count or time.perf_counter() - began < seconds:
         for content in contents:
             decoder(content)
         count += len(contents)
-    return 1000 * (time.process_time() - before) / count, sum(apart) / len(apart)
+    return 1000 * (time.process_time() - before) / count
+
+
+def distance(decoder: Decoder, contents: list[bytes]) -> float | None:
+    """The mean distance from Pillow's pixels, of 255, over the first few; None for what gives no pixels."""
+    reference, apart = pillow(), []
+    for content in contents[:4]:
+        if (pixels := decoder(content)) is None:
+            return None
+        apart.append(float(np.abs(np.asarray(pixels, np.int16) - np.asarray(reference(content), np.int16)).mean()))
+    return round(statistics.mean(apart), 3)
+
+
+def written(contents: list[bytes], way: tuple[str, dict[str, Any]] | None) -> list[bytes]:
+    """The same pictures in another format."""
+    if way is None:
+        return contents
+    files = []
+    for content in contents:
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(content)).convert("RGB").save(buffer, way[0], **way[1])
+        files.append(buffer.getvalue())
+    return files
+
+
+def compare(contents: list[bytes], options: argparse.Namespace) -> None:
+    """Print what all decoders that are here take, by turns, beside the least that any can."""
+    import machine
+
+    decoders: dict[str, Decoder] = {}
+    for name, (make, _) in DECODERS.items():
+        try:
+            decoders[name] = make()
+        except (ImportError, OSError, RuntimeError) as error:
+            print(f"{name} can't be imported: {error}", file=sys.stderr)
+    ways, rounds, engine_ms = dict.fromkeys(["as they are", *options.ways]), options.rounds, options.engine_ms
+    found = {way: taken(decoders, written(contents, WAYS[way]), rounds, options.seconds) for way in ways}
+    head, rows = ["decoder", *(f"{way}, core-ms" for way in ways)], []
+    for name in decoders:
+        cells = [f"{found[way][name]:.2f}" if name in found[way] else "" for way in ways]
+        if engine_ms is not None:
+            least, own = found["as they are"][HUFFMAN], found["as they are"][name]
+            cells.append(f"{(engine_ms + least) / (engine_ms + own):.2f}")
+        rows.append([name, *cells])
+    if engine_ms is not None:
+        head.append(f"as they are, beside an engine of {engine_ms:g}: of what engine and Huffman decoding leave")
+    facts = machine.facts()
+    size_bytes = statistics.mean(map(len, contents))
+    print(f"{facts['CPU']}; {facts['versions']}; revision {facts['git revision']}")
+    print(f"{len(contents)} pictures of {size_bytes:,.0f} bytes, {rounds} rounds, medians\n")
+    for row in (head, ["---"] * len(head), *rows):  # not by table.py, which wants all of Mirabelle's environment
+        print(f"| {' | '.join(row)} |")
+
+
+def taken(decoders: dict[str, Decoder], contents: list[bytes], rounds: int, seconds: float) -> dict[str, float]:
+    """The median over the rounds, of each that can read these files."""
+    found: dict[str, list[float]] = {}
+    for number in range(rounds):
+        for name, decoder in list(decoders.items())[:: -1 if number % 2 else 1]:
+            try:
+                found.setdefault(name, []).append(measure(decoder, contents, seconds))
+            except (ValueError, TypeError):  # not of this format
+                found.pop(name, None)
+    return {name: statistics.median(figures) for name, figures in found.items() if figures}
 
 
 def main() -> int:
-    """Measure one decoder and print it; 2 where it is not installed."""
+    """Measure one decoder, or all that are here, and print it; 2 where one is not installed, or there is no picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=Path, required=True, help="folder of JPEG files, all of them read")
-    parser.add_argument("--decoder", choices=DECODERS, required=True)
-    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--decoder", choices=DECODERS, help="this one alone, as JSON")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each figure (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="of the table (default: %(default)s)")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="of writing the files anew (all)")
+    parser.add_argument("--engine-ms", type=float, help="core-milliseconds of the network a picture, for the bound")
     options = parser.parse_args()
-    try:
-        decoder = DECODERS[options.decoder][0]()
-    except (ImportError, OSError, RuntimeError) as error:  # a wrapper without its library raises the latter two
-        print(f"{options.decoder} can't be imported: {error}", file=sys.stderr)
-        return 2
     contents = [path.read_bytes() for path in sorted(options.pictures.rglob("*.jp*g"))]
-    core_ms, apart = measure(decoder, contents, options.seconds)
-    print(json.dumps({"core_ms": round(core_ms, 3), "apart": round(apart, 3), "pictures": len(contents)}))
+    if not contents:
+        print(f"there is no JPEG file in {options.pictures}; --pictures takes a folder of them", file=sys.stderr)
+        return 2
+    np.empty(FREED_BYTES, np.uint8)
+    # As on a worker, where the thread that decodes is not the first one.
+    with ThreadPoolExecutor(1) as pool:
+        if options.decoder is None:
+            pool.submit(compare, contents, options).result()
+            return 0
+        try:
+            decoder = DECODERS[options.decoder][0]()
+        except (ImportError, OSError, RuntimeError) as error:  # a wrapper without its library raises the latter two
+            print(f"{options.decoder} can't be imported: {error}", file=sys.stderr)
+            return 2
+        apart = pool.submit(distance, decoder, contents).result()
+        core_ms = pool.submit(measure, decoder, contents, options.seconds).result()
+    print(json.dumps({"core_ms": round(core_ms, 3), "apart": apart, "pictures": len(contents)}))
     return 0
 
 

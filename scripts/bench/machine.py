@@ -18,6 +18,8 @@ PACKAGES = (
     "pyarrow",
     "pillow",
     "cykooz-resizer",
+    "simplejpeg",
+    "opencv-python-headless",
     "scipy",
     "scikit-learn",
 )

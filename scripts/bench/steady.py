@@ -69,6 +69,12 @@ def summarise(entry: dict[str, Any]) -> Summary:
     )
 
 
+def share_left(bound: float, core_ms: float, cores: int) -> float:
+    """Of the engine's images a second, ``bound``, what is left where each picture costs a core so much besides."""
+    engine_seconds = cores / bound
+    return engine_seconds / (engine_seconds + core_ms / 1000)
+
+
 def core_shares(entry: dict[str, Any], cores: int) -> dict[str, float]:
     """Where the cores' time goes once started: shares of all of it, from what many pictures cost more than few.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from steady import PARTS, Spread, core_shares, spread, summarise
-from targets import LOWEST_COSINE, Line, Results, lines
+from targets import LOWEST_COSINE, Line, Results, lines, of_second_bound
 
 NOTHING = ""
 
@@ -107,12 +107,14 @@ def extracts(results: Results) -> Iterator[str]:
                         said(summary.steady),
                         said(summary.bound),
                         said(summary.efficiency, 2),
+                        NOTHING if (share := of_second_bound(results, letter, entry)) is None else f"{share:.2f}",
                         said(summary.whole),
                         said(summary.over_bound, 2),
                         *(f"{shares[name]:.1%}" if shares else NOTHING for name in (*PARTS, "other")),
                     )
                 )
-    head = ("input", "network", "precision", "pictures", "steady, images/s", "bound", "efficiency", "whole, s")
+    speeds = ("steady, images/s", "bound", "efficiency", "over engine and Huffman decoding", "whole, s")
+    head = ("input", "network", "precision", "pictures", *speeds)
     if rows:
         yield grid((*head, "whole over bound", *PARTS, "other"), rows)
 
@@ -150,9 +152,10 @@ def decoding(results: Results) -> Iterator[str]:
     for name in dict.fromkeys(row["decoder"] for row in rows):
         own = {row["input"]: row for row in rows if row["decoder"] == name}
         cells = [said(spread(own[letter].get("core_ms", [])), 2) for letter in letters]
-        apart = max((row.get("apart", 0.0) for row in own.values()), default=0.0)
+        apart = [row["apart"] for row in own.values() if row.get("apart") is not None]
         why = next((row["not_run"] for row in own.values() if "not_run" in row), NOTHING)
-        table.append((name, *cells, NOTHING if why else f"{apart:.2f}", f"not run: {why}" if why else NOTHING))
+        distance = f"{max(apart):.2f}" if apart and not why else NOTHING
+        table.append((name, *cells, distance, f"not run: {why}" if why else NOTHING))
     if table:
         inputs = [f"({letter}), core-ms" for letter in letters]
         yield grid(("decoder", *inputs, "pixels off by, of 255", ""), table)
