@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 BENCH = Path(__file__).parents[3] / "scripts" / "bench"
 
@@ -230,3 +231,22 @@ def test_what_is_left_follows_the_pace_so_far(bench: dict[str, ModuleType]) -> N
     assert progress.left() == f"about {30 * (3600 + 300) / (1800 + 300):.0f} min left"
     progress.done_seconds = 3590
     assert progress.left() == "about a minute left"
+
+
+def test_decoders_take_turns_and_make_a_table(
+    bench: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decode = importlib.import_module("decode")
+    flags = ["decode.py", "--pictures", str(tmp_path), "--seconds", "0", "--rounds", "2", "--engine-ms", "10"]
+    monkeypatch.setattr(sys, "argv", [*flags, "--ways", "JPEG progressive", "PNG"])
+    assert decode.main() == 2
+    assert f"there is no JPEG file in {tmp_path}" in capsys.readouterr().err
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "gradient.jpg")
+    assert decode.main() == 0
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    cells = {row[0]: row[1:] for row in rows}
+    columns = [text.partition(",")[0] for text in cells["decoder"]]
+    assert columns == ["as they are", "JPEG progressive", "PNG", "as they are"]
+    assert all(float(cell) > 0 for name in ("Mirabelle", "Pillow") for cell in cells[name])
+    assert cells["Huffman decoding alone"][2:] == ["", "1.00"]  # a PNG has none, and the bound leaves all of itself
+    sys.modules.pop("decode")
