@@ -6,7 +6,7 @@ The constants are of two cores of an AMD EPYC (Zen 5); what a machine turns out 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 # Images a second of the engine alone.
@@ -21,7 +21,7 @@ CORES = 2
 DECODE_SECONDS = {"a": 0.0005, "b": 0.01, "c": 0.2}
 # Seconds of a process beside its pictures, and times the engine's time for these; by program.
 STARTS = {
-    "mirabelle": 8,
+    "mirabelle": 5,
     "daft_job": 2,
     "keras_tfdata": 8,
     "notebook": 40,
@@ -34,8 +34,8 @@ START_SECONDS = 15
 SLOWER = {"notebook": 2.5, "synapseml": 1.5}
 # Starting the processes that measure a bound, and warming them up.
 BOUND_START_SECONDS = 4
-BOUND_SEARCH_SECONDS = 60
-OTHER_PARTS = {"decode": 150, "files": 60, "pca": 420}
+BOUND_SEARCH_SECONDS = 32
+OTHER_PARTS = {"decode": 48, "files": 40, "pca": 310}
 # Of the plan, for how long the constants count as much as what was found.
 PRIOR_SECONDS = 300
 
@@ -46,15 +46,15 @@ def start_seconds(program: str) -> float:
 
 
 def round_seconds(
-    program: str, network: tuple[str, str], letter: str, sizes: tuple[int, int], cores: int, bound_seconds: float
+    program: str, network: tuple[str, str], letter: str, sizes: Sequence[int], cores: int, bound_seconds: float
 ) -> float:
-    """A side's round: a process on few pictures, one on many, and the bound before and after that, where it has one.
+    """A side's round: a process for each of some sizes, and the bound before and after the last, where it has one.
 
     Args:
         program: the side's.
         network: backbone and precision.
         letter: of the input.
-        sizes: pictures, few and many.
+        sizes: pictures; of a first round few and many, then many alone.
         cores: to use.
         bound_seconds: for one figure of the bound; 0 for none.
     """

@@ -19,7 +19,7 @@ from bench import Bench, export_network, warm_up
 from bound import Speed
 from estimate import BOUND_SEARCH_SECONDS, OTHER_PARTS, round_seconds, start_seconds
 from inputs import Pictures
-from rounds import Comparison, Part, compare, find_bound
+from rounds import Comparison, Part, compare, find_bound, to_warm_up
 from sides import NOT_INSTALLED, PYTHONS, CannotRun, Mirabelle, Side, find_peers, output_of
 from targets import BACKBONES
 
@@ -29,23 +29,25 @@ Save = Callable[[Part], None]
 # Pictures, few and many, for each part and network: enough that some seconds more or less of a start don't count. A
 # peer that is much slower than all others has its own, by its program's name.
 COUNTS = {
-    ("extract-a", "resnet50"): (250, 5_000),
-    ("extract-a", "vgg16"): (100, 500),
-    ("extract-b", "resnet50"): (100, 800),
-    ("extract-b", "vgg16"): (40, 240),
-    ("extract-c", "resnet50"): (16, 112),
-    ("extract-c", "vgg16"): (16, 80),
-    ("peers", "resnet50"): (200, 1_500),
-    ("peers", "vgg16"): (48, 288),
-    ("synapseml", "resnet50"): (100, 700),
-    ("synapseml", "vgg16"): (32, 160),
+    ("extract-a", "resnet50"): (100, 5_000),
+    ("extract-a", "vgg16"): (24, 144),
+    ("extract-b", "resnet50"): (50, 350),
+    ("extract-b", "vgg16"): (24, 120),
+    ("extract-c", "resnet50"): (8, 48),
+    ("extract-c", "vgg16"): (8, 40),
+    ("peers", "resnet50"): (100, 600),
+    ("peers", "vgg16"): (16, 112),
+    ("synapseml", "resnet50"): (50, 300),
+    ("synapseml", "vgg16"): (24, 96),
 }
+# Two to five times slower than we are: a round says so as well as two.
+FAR_PEERS = ("notebook", "synapseml")
 PARTS = ("bound", "decode", "extract-a", "extract-b", "extract-c", "files", "peers", "pca")
 # Pictures that the decoders are timed on.
 DECODED = {"a": 200, "b": 16, "c": 4}
 FILE_ROWS = 5_000
 # A fit takes a second or two, and one round is luck.
-PCA_ROUNDS = 5
+PCA_ROUNDS = 3
 # Starts quickest, in Mirabelle's own environment.
 SHORT_PEER = "openvino_pool"
 
@@ -82,6 +84,10 @@ class Session:
     def size(self, part: str, backbone: str, side: Side) -> tuple[int, int]:
         """Pictures for a side, few and many."""
         return self.counts.get((side.program, backbone), self.counts[part, backbone])
+
+    def rounds(self, part: str, side: Side) -> int:
+        """Of a side: all where it is near the others, half where Mirabelle runs alone between two bounds."""
+        return self.bench.rounds if part == "peers" and side.program not in FAR_PEERS else -(-self.bench.rounds // 2)
 
     def bound_seconds(self, part: str) -> float:
         """For a figure of the bound in a part: half where runs are short; peers are held against Mirabelle alone."""
@@ -154,22 +160,23 @@ def plan(session: Session) -> dict[str, float]:
     }
     for name in ("extract-a", "extract-b", "extract-c", "peers"):
         sides = peers_and_ours(session)[0] if name == "peers" else [Mirabelle()]
-        seconds[name] = bench.rounds * sum(
+        seconds[name] = sum(
             round_seconds(
                 side.program,
                 (backbone, precision),
                 name[-1] if name != "peers" else "a",
-                session.size(name, backbone, side),
+                session.size(name, backbone, side)[number > 0 :],
                 bench.cores,
                 session.bound_seconds(name),
             )
             for backbone in session.backbones
             for side in sides
             for precision in side.precisions(bench.native)
+            for number in range(session.rounds(name, side))
             if (name, backbone) in session.counts
         )
         # Each peer once, untimed, on hardly any pictures.
-        seconds[name] += len(session.backbones) * sum(start_seconds(side.program) for side in sides[1:])
+        seconds[name] += sum(start_seconds(side.program) for side in to_warm_up(sides))
     return seconds
 
 
@@ -188,7 +195,9 @@ def run_comparisons(name: str, letter: str, sides: Sequence[Side], session: Sess
         session.bench.say(f"  {backbone}, ({letter}) {pictures.source}, {few} and {many} pictures")
         seconds = session.bound_seconds(name)
         bounds = bounds_for(session, backbone) if seconds else {}
-        comparison = Comparison(backbone, pictures.spread(many), sizes, bounds, seconds)
+        rounds = {side.name: session.rounds(name, side) for side in sides}
+        is_first = not part["comparisons"]
+        comparison = Comparison(backbone, pictures.spread(many), sizes, bounds, seconds, rounds, is_first)
         keep = features_folder(session, backbone) if letter == "a" else None
         save_with = partial(save_comparison, save, list(part["comparisons"]))
         part["comparisons"].append(compare(session.bench, comparison, sides, keep, save_with))
@@ -225,7 +234,7 @@ def run_decode(session: Session, save: Save) -> Part:
         for letter, count in DECODED.items():
             pictures = session.pictures(letter, session.most(letter))
             pictures.spread(2 if session.short else count).link(Path(scratch) / letter)
-        for _ in range(session.bench.rounds):
+        for _ in range(-(-session.bench.rounds // 2)):
             for (letter, name), row in rows.items():
                 time_decoder(session, Path(scratch) / letter, name, row)
             save({"rows": list(rows.values())})
@@ -242,7 +251,7 @@ def time_decoder(session: Session, pictures: Path, name: str, row: dict[str, Any
         return
     command = [str(python), str(HERE / "decode.py"), "--pictures", str(pictures), "--decoder", name]
     try:
-        told = json.loads(output_of([*command, "--seconds", "0.1" if session.short else "1.5"]))
+        told = json.loads(output_of([*command, "--seconds", "0.1" if session.short else "0.7"]))
     except CannotRun as error:
         row["not_run"] = str(error)
         return
@@ -258,7 +267,7 @@ def run_files(session: Session, save: Save) -> Part:
         if not folder.is_dir():
             continue
         table = files.read_rows(folder, FILE_ROWS)
-        ways = files.measure(table, 1 if session.short else 5)
+        ways = files.measure(table, 1 if session.short else 3)
         figures = [{**way.__dict__, "cost_seconds": way.cost_seconds} for way in ways]
         part["tables"].append({"backbone": backbone, "rows": len(table), "ways": figures})
         save(part)

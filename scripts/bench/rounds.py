@@ -1,4 +1,4 @@
-"""Rounds of a comparison: every side on few and on many pictures, in turn, the engine's bound around Mirabelle's many.
+"""Rounds of a comparison: every side on few pictures once, then all on many in turn, the bound around Mirabelle's.
 
 Steady images a second are the pictures more over the seconds more, for all sides alike, so that starting up costs none
 of them anything there. Each side starts anew on an empty output folder; its features are compared with Mirabelle's own
@@ -45,13 +45,13 @@ def measure_bound(
 
 
 def find_bound(bench: Bench, backbone: str, precision: str) -> Part:
-    """All layouts once, and the three fastest again twice, as the fastest of many noisy figures is partly luck."""
+    """All layouts once, and the two fastest again twice, as the fastest of many noisy figures is partly luck."""
     grid = measure_bound(bench, backbone, precision)
-    fastest = sorted(grid, key=lambda speed: -speed.images_per_second)[: 1 if bench.quick else 3]
+    fastest = sorted(grid, key=lambda speed: -speed.images_per_second)[: 1 if bench.quick else 2]
     again: dict[Speed, list[float]] = {speed: [] for speed in fastest}
     for _ in range(1 if bench.quick else 2):
         for speed in fastest:
-            found = best(measure_bound(bench, backbone, precision, speed, bench.bound_seconds / 3))
+            found = best(measure_bound(bench, backbone, precision, speed, bench.bound_seconds / 2))
             again[speed].append(found.images_per_second)
     chosen = max(again, key=lambda speed: float(np.median(again[speed])))
     bench.say(f"  bound of {backbone} in {precision}: {np.median(again[chosen]):.1f} images/s, {chosen.layout}")
@@ -75,6 +75,8 @@ class Comparison:
         sizes: how many of them, few and many, by the side's name; Mirabelle's many are all of them.
         bounds: the layout and batch that are fastest, by precision; none where no bound is to be measured.
         bound_seconds: for one figure of the bound, right before and right after a run.
+        rounds: how many, by the side's name.
+        starts_cold: whether no side has run yet, so that each is to be warmed up.
     """
 
     backbone: str
@@ -82,6 +84,8 @@ class Comparison:
     sizes: dict[str, tuple[int, int]]
     bounds: dict[str, Speed]
     bound_seconds: float
+    rounds: dict[str, int]
+    starts_cold: bool = True
 
 
 def compare(
@@ -109,8 +113,7 @@ def compare(
         "source": comparison.pictures.source,
         "entries": entries,
     }
-    # Mirabelle itself is warm by now.
-    for side in sides[1:]:
+    for side in to_warm_up(sides) if comparison.starts_cold else []:
         try:
             warm_up(bench, side, comparison.backbone, comparison.pictures)
         except CannotRun as error:
@@ -118,12 +121,14 @@ def compare(
             for entry in (entry for entry in entries if entry["side"] == side.name):
                 entry["not_run"] = str(error)
     reference: Features = {}
-    for number in range(bench.rounds):
+    for number in range(max(comparison.rounds.values())):
         # Mirabelle in float32, which the others are compared with, comes first. There and back, so that a machine that
         # grows steadily slower or faster does so for all alike.
         for entry in entries if number % 2 == 0 else entries[::-1]:
             side = by_name[entry["side"]]
-            bench.progress.done_seconds += expected_seconds(bench, comparison, side, entry["precision"])
+            if number >= comparison.rounds[side.name]:
+                continue
+            bench.progress.done_seconds += expected_seconds(bench, comparison, side, entry["precision"], number)
             if "not_run" in entry:
                 continue
             try:
@@ -140,6 +145,11 @@ def compare(
     return part
 
 
+def to_warm_up(sides: Sequence[Side]) -> list[Side]:
+    """Those that are to run once before any figure: Mirabelle is warm by then, and what a notebook needs others do."""
+    return [side for side in sides[1:] if side.program != "notebook"]
+
+
 def new_entry(side: Side, precision: str, size: tuple[int, int]) -> Part:
     """An entry of which nothing is known yet."""
     few, many = size
@@ -147,11 +157,11 @@ def new_entry(side: Side, precision: str, size: tuple[int, int]) -> Part:
     return {**facts, "told": "", "versions": {}, "rounds": []}
 
 
-def expected_seconds(bench: Bench, comparison: Comparison, side: Side, precision: str) -> float:
-    """What a side's round takes, roughly."""
+def expected_seconds(bench: Bench, comparison: Comparison, side: Side, precision: str, number: int) -> float:
+    """What a side's round takes, roughly, by its number."""
     letter, sizes = comparison.pictures.kind.letter, comparison.sizes[side.name]
     network, seconds = (comparison.backbone, precision), comparison.bound_seconds
-    return round_seconds(side.program, network, letter, sizes, bench.cores, seconds)
+    return round_seconds(side.program, network, letter, sizes[number > 0 :], bench.cores, seconds)
 
 
 def told(entry: Part, row: Part) -> str:
@@ -169,6 +179,10 @@ def one_round(
     is_ours = side.name == Mirabelle.name
     row: Part = {"bounds": []}
     for size in ("few", "many"):
+        if size == "few" and entry["rounds"]:
+            # Starting is most of a run on few pictures, and takes what it took in the first round.
+            row |= {name: value for name, value in entry["rounds"][0].items() if name.startswith("few_")}
+            continue
         # Around the run that most of the seconds are of, and in the minutes that they are of.
         if size == "many":
             row["bounds"] += bound_now(bench, comparison, precision)

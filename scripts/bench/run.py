@@ -90,7 +90,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--networks", default="resnet50,vgg16", help="which of them (default: both)")
     parser.add_argument("--only", help="these parts, measured anew: bound,decode,extract-a,...")
     parser.add_argument("--again", action="store_true", help="measure anew what is there already")
-    parser.add_argument("--rounds", type=int, default=2, help="of each comparison (default: 2)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=2,
+        help="against peers that are near; elsewhere half of them (default: 2)",
+    )
     parser.add_argument(
         "--count", action="append", default=[], metavar="PART/NETWORK=FEW:MANY", help="pictures of a comparison"
     )
@@ -135,7 +140,7 @@ def open_session(options: argparse.Namespace, work: Path) -> parts.Session:
         ("float32",) if options.short else tuple(native_precisions()),
         weights,
         1 if options.short else options.rounds,
-        0.5 if options.short else 10,
+        0.5 if options.short else 5,
         options.short,
         lambda line: print(f"{datetime.now(UTC):%H:%M:%S} {line}", file=sys.stderr, flush=True),
         Progress(0),
