@@ -58,6 +58,11 @@ def show_output(target: str, s3: S3Options = AS_AWS_SAYS) -> str:
             (_run_row(m) for m in manifests),
         )
     ]
+    newest = manifests[-1]
+    taken = {**newest.get("seconds", {}), **{f"workers: {k}": v for k, v in newest.get("worker_seconds", {}).items()}}
+    if taken:
+        told = ((name.replace("_", " "), f"{seconds:.2f}") for name, seconds in taken.items() if seconds)
+        parts.append(_table(f"Where {newest['run_id']} spent its time", ("part", "seconds"), told))
     if crawls := [manifest for manifest in manifests if manifest["command"] == "crawl"]:
         columns = ("run", "site", "layout", "status", "pages", "photos", "new", "failures", "requests")
         parts.append(_table("Crawls", columns, (_crawl_row(m) for m in crawls)))
@@ -165,13 +170,13 @@ def diagnose(config: Config) -> str:
     """
     from mirabelle.spark.jvm import check_java
     from mirabelle.spark.preflight import run_preflight
-    from mirabelle.spark.session import open_session
+    from mirabelle.spark.session import open_context
 
     lines = [f"java: {check_java()}"]
     lines += [f"{name}: {version}" for name, version in installed(PACKAGES).items()]
-    with open_session(config.spark, wait_seconds=config.limits.executor_wait_seconds) as spark:
-        lines.append(f"Spark {spark.version} at {spark.sparkContext.master}")
-        preflight = run_preflight(spark, config, resolved_options(config))
+    with open_context(config.spark, wait_seconds=config.limits.executor_wait_seconds) as context:
+        lines.append(f"Spark {context.version} at {context.master}")
+        preflight = run_preflight(context, config, resolved_options(config))
     for worker in preflight.workers:
         lines.append(
             f"workers on {worker.host}: Python {worker.python}, {worker.cores} cores, {worker.cpu},"

@@ -45,8 +45,9 @@ REUSE_COLUMNS: Final = (TWIN, CARRY_FILE, CARRY_PATH)
 STORE: Final = "waiting_for_store"
 DECODING: Final = "waiting_for_decoding"
 INFERENCE: Final = "inference"
+OPENING: Final = "opening_network"
 WRITING: Final = "writing"
-WORKER_SECONDS: Final = (STORE, DECODING, INFERENCE, WRITING)
+WORKER_SECONDS: Final = (OPENING, STORE, DECODING, INFERENCE, WRITING)
 
 # The reduced features and the predictions.
 REDUCED: Final = "reduced"

@@ -105,11 +105,11 @@ def fit_ours(spark: SparkSession, found: FeatureTable) -> Any:
     with tempfile.TemporaryDirectory(prefix="mirabelle-bench-") as scratch:
         chosen = select_rows(DiskStore(), found, None, scratch)
         reading = Reading(width, f"{scratch}/staging", chosen.stale, None)
-        tasks = chosen.tasks(chosen.files, slots(spark))
+        tasks = chosen.tasks(chosen.files, slots(spark.sparkContext))
         if width > WIDEST_EXACT:
             rows = sum(file.kept for file in chosen.files)
-            return approximate(spark, tasks, reading, rows, VARIANCE, None)
-        moments = gather_moments(spark, tasks, reading)
+            return approximate(spark.sparkContext, tasks, reading, rows, VARIANCE, None)
+        moments = gather_moments(spark.sparkContext, tasks, reading)
         assert moments is not None
         projection = fit(moments, VARIANCE)
         to_pipeline(projection)

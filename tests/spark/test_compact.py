@@ -156,7 +156,7 @@ def test_what_follows_sees_nothing_to_do(history: History, spark: SparkSession, 
     )
     selection = select_rows(STORE, history.table, listing, str(tmp_path))
     reading = Reading(history.network.embedding.width, str(tmp_path / "sums"), "", None)
-    moments = gather_moments(spark, selection.tasks(selection.files, 2), reading)
+    moments = gather_moments(spark.sparkContext, selection.tasks(selection.files, 2), reading)
     assert (moments.count, selection.stale) == (len(view(history)), "")
     assert run(history) == [("compact", NOTHING)]
 

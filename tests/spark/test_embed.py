@@ -1,25 +1,27 @@
 """The network on the executors: invariants 2, 3 and 4 of the design, and the public column."""
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from conftest import break_some, mean_colour
+from conftest import break_some, draw, mean_colour
 from mirabelle.listing import list_images
 from mirabelle.network.preparing import Network
-from mirabelle.spark.embed import embed, embed_chunk, make_run_task, plan_chunk, spec_of
+from mirabelle.pipeline import Job
+from mirabelle.spark.embed import embed, embed_chunk, spec_of
 from mirabelle.spark.planning import plan_tasks
+from mirabelle.spark.tasks import on_this_machine, run_tasks
 from mirabelle.storage import DiskStore
 
 
@@ -119,7 +121,9 @@ class Chunk:
         self.counters = (spark.sparkContext.accumulator(0), spark.sparkContext.accumulator(0))
 
     def run(self) -> list:
-        return embed_chunk(self.spark, self.spec, self.files, self.images, self.tasks, self.staging, self.counters)
+        return embed_chunk(
+            self.spark.sparkContext, self.spec, self.files, self.images, self.tasks, self.staging, self.counters
+        )
 
 
 @pytest.fixture
@@ -139,42 +143,42 @@ def test_a_chunk_counts_every_image_once(chunk: Chunk) -> None:
     assert rows["path"].nunique() == len(rows) == 54
 
 
-def test_a_chunks_plan_has_one_python_node_and_shuffles_nothing(chunk: Chunk) -> None:
-    listing = chunk.spark.sparkContext.broadcast((b"", []))
-    function = make_run_task(chunk.spec, chunk.files, listing, chunk.staging, chunk.counters)
-    plan = plan_chunk(chunk.spark, 7, function)
-    assert python_nodes(plan) == 1
-    text = plan_of(plan)
-    assert "Exchange" not in text
-    assert "binaryFile" not in text
-    # What crosses from a worker to the JVM is one line of text a task.
-    assert plan.schema.simpleString() == "struct<report:string>"
-    assert plan.rdd.getNumPartitions() == 7
+def test_tasks_are_one_job_of_one_stage_and_each_is_run_once(spark: SparkSession) -> None:
+    context = spark.sparkContext
+    calls = context.accumulator(0)
+
+    def told(number: int) -> str:
+        calls.add(1)
+        return f"task {number}"
+
+    context.setJobGroup("numbers", "")
+    assert run_tasks(context, 7, told) == [f"task {number}" for number in range(7)]
+    assert calls.value == 7
+    tracker = context.statusTracker()
+    (job,) = tracker.getJobIdsForGroup("numbers")
+    # A shuffle would make it two.
+    (stage,) = tracker.getJobInfo(job).stageIds
+    assert tracker.getStageInfo(stage).numTasks == 7
 
 
 def look_into_workers(spark: SparkSession) -> dict[int, tuple[int, set[str]]]:
     """For each worker process: how many embedders it has built, and each package and module of ours it has loaded."""
 
     # Local, so that it is sent by value: a worker that imported this file would import all that this file does.
-    def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def look(_: int) -> str:
+        import json
         import os
         import sys
         import time
 
-        import pyarrow as pa
-
         from mirabelle.worker.embedder import _EMBEDDERS
 
-        for _ in batches:
-            time.sleep(0.3)  # long enough that both workers take a share
-            loaded = {name.partition(".")[0] for name in sys.modules} | {n for n in sys.modules if "mirabelle." in n}
-            embedder = max((e.serial for e in _EMBEDDERS.values()), default=0)
-            yield pa.RecordBatch.from_pydict(
-                {"pid": [os.getpid()], "embedder": [embedder], "loaded": [",".join(sorted(loaded))]}
-            )
+        time.sleep(0.3)  # long enough that both workers take a share
+        loaded = {name.partition(".")[0] for name in sys.modules} | {n for n in sys.modules if "mirabelle." in n}
+        return json.dumps([os.getpid(), max((e.serial for e in _EMBEDDERS.values()), default=0), sorted(loaded)])
 
-    rows = spark.range(0, 4, 1, 4).mapInArrow(look, "pid long, embedder long, loaded string").collect()
-    return {row.pid: (row.embedder, set(row.loaded.split(","))) for row in rows}
+    told = [json.loads(text) for text in run_tasks(spark.sparkContext, 4, look)]
+    return {pid: (embedder, set(loaded)) for pid, embedder, loaded in told}
 
 
 def test_a_worker_builds_its_engine_once_and_keeps_it_across_chunks(chunk: Chunk, tmp_path: Path) -> None:
@@ -195,3 +199,36 @@ def test_a_worker_imports_neither_keras_nor_anything_that_downloads(chunk: Chunk
         driver_only |= {f"mirabelle.network.{name}" for name in ("weights", "backbones", "preparing")}
         driver_only |= {"mirabelle.config", "mirabelle.pipeline", "mirabelle.table"}
         assert loaded & driver_only == set()
+
+
+def test_a_second_run_in_a_session_starts_nothing_anew(
+    pipeline: Callable[..., Job], spark: SparkSession, pictures: Path
+) -> None:
+    first = pipeline("extract.task_images=5", stages=["extract"]).runlog.manifest
+    before = look_into_workers(spark)
+    draw(pictures / "Test/amber/new.png", 100)
+    second = pipeline("extract.task_images=5", stages=["extract"]).runlog.manifest
+    after = look_into_workers(spark)
+    assert (first["counts"]["model_rows"], second["counts"]["model_rows"]) == (54, 1)
+    assert second["cluster"]["application"] == first["cluster"]["application"]
+    assert not {"jvm", "context", "stop"} & second["seconds"].keys()
+    # The same processes, and none has opened a network since.
+    assert after.keys() == before.keys()
+    serials = {pid: serial for pid, (serial, _) in after.items()}
+    assert serials == {pid: serial for pid, (serial, _) in before.items()}
+    assert max(serials.values()) >= 1
+
+
+def test_the_weights_lie_in_one_folder_for_all_workers_and_in_none_of_them_as_bytes(chunk: Chunk) -> None:
+    context, files, spec = chunk.spark.sparkContext, chunk.files, chunk.spec
+
+    def look(_: int) -> str:
+        folder = on_this_machine(files, spec)
+        bins = [folder / name for name in sorted(os.listdir(folder))]
+        return json.dumps([[(str(path), path.stat().st_ino) for path in bins], "_value" in vars(files)])
+
+    found = {text for number in range(2) for text in run_tasks(context, 4, look)}
+    (told,) = [json.loads(text) for text in found]
+    assert sorted(Path(path).name for path, _ in told[0]) == sorted(files.value)
+    assert told[1] is False
+    assert chunk.run()

@@ -65,10 +65,10 @@ def test_a_user_id_without_a_name_and_a_home_runs_spark() -> None:
 
 
 TELLING = """
-from mirabelle.spark.session import open_session
+from mirabelle.spark.session import open_context
 settings = {"spark.master": "local[1]", "spark.ui.enabled": False, "spark.x": "ours", "spark.y": "ours"}
-with open_session(settings, coordinates=True) as spark:
-    conf, system = spark.sparkContext.getConf(), spark.sparkContext._jvm.java.lang.System
+with open_context(settings, coordinates=True) as context:
+    conf, system = context.getConf(), context._jvm.java.lang.System
     print(*(conf.get(f"spark.{name}") for name in ("master", "x", "y", "z", "broadcast.compress")))
     print(*(system.getProperty(name) for name in ("one", "two", "log4j2.configurationFile")))
 """
@@ -104,11 +104,11 @@ def test_a_jvm_that_writes_other_names_is_refused_before_it_writes(spark: SparkS
     assert jvm is not None
     system = jvm.java.lang.System
     before = system.getProperty("sun.jnu.encoding")
-    check_names(spark, "/results/größe")
+    check_names(spark.sparkContext, "/results/größe")
     system.setProperty("sun.jnu.encoding", "ANSI_X3.4-1968")
     try:
-        check_names(spark, "/results/size")
+        check_names(spark.sparkContext, "/results/size")
         with pytest.raises(PreflightError, match=r"writes names in ANSI_X3\.4-1968, .*größe.*; set LC_ALL to C\.UTF-8"):
-            check_names(spark, "/results/größe")
+            check_names(spark.sparkContext, "/results/größe")
     finally:
         system.setProperty("sun.jnu.encoding", before)

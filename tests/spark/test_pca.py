@@ -140,7 +140,7 @@ def test_many_tasks_are_merged_by_a_tree(history: History, tmp_path: Path, spark
     selection, reading = select(history, tmp_path / "scratch")
     tasks = selection.tasks(selection.files, 22)
     assert len(tasks) == 22 > FAN_IN
-    moments = gather_moments(spark, tasks, reading)
+    moments = gather_moments(spark.sparkContext, tasks, reading)
     exact = Moments.of(all_rows(history.table.folder("features")))
     assert moments.count == 54
     np.testing.assert_allclose(moments.mean, exact.mean, rtol=1e-12)
@@ -152,15 +152,15 @@ def test_many_tasks_are_merged_by_a_tree(history: History, tmp_path: Path, spark
 
 def test_files_that_saved_moments_cover_are_not_read(history: History, tmp_path: Path, spark: SparkSession) -> None:
     before, reading = select(history, tmp_path / "before")
-    saved = gather_moments(spark, before.tasks(before.files, 2), reading)
+    saved = gather_moments(spark.sparkContext, before.tasks(before.files, 2), reading)
     draw(history.root / "Test/amber/new.png", 100)
     history.extract()
     after, reading = select(history, tmp_path / "after")
-    whole = gather_moments(spark, after.tasks(after.files, 2), reading)
+    whole = gather_moments(spark.sparkContext, after.tasks(after.files, 2), reading)
     for file in before.files:
         Path(before.folder, file.name).write_bytes(b"what was Parquet")
     missing = Coverage("f", None, before.files).missing(after, "f", None)
-    new = gather_moments(spark, after.tasks(missing, 2), reading)
+    new = gather_moments(spark.sparkContext, after.tasks(missing, 2), reading)
     together = saved.merge(new)
     assert (new.count, together.count) == (1, 55)
     np.testing.assert_allclose(together.mean, whole.mean, rtol=1e-12)
@@ -185,7 +185,7 @@ def test_a_sketch_grows_to_what_is_asked(history: History, tmp_path: Path, spark
         STORE.write(str(tmp_path / f"{number}.parquet"), parquet_bytes(pa.Table.from_arrays(columns, schema=target)))
     files = [stage.FeatureFile(f"{i}.parquet", 300, 300, "0") for i in range(3)]
     tasks = Selection(str(tmp_path), tuple(files), "", ()).tasks(files, 2)
-    found = approximate(spark, tasks, Reading(1200, str(tmp_path / "sums"), "", None), 900, 0.95, None)
+    found = approximate(spark.sparkContext, tasks, Reading(1200, str(tmp_path / "sums"), "", None), 900, 0.95, None)
     exact = fit(Moments.of(rows.astype(np.float64)), 0.95)
     kept = len(exact.components)
     # More than the first basis has columns.

@@ -1,7 +1,10 @@
 """Whole runs on small pictures: what must hold of every run."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +72,37 @@ def test_a_second_run_embeds_nothing_and_a_third_only_what_is_new(pipeline: Run,
     (pictures / "Test/amber/13.png").unlink()
     third = pipeline(stages=["extract"]).runlog.manifest["counts"]
     assert (third["new"], third["changed"], third["unchanged"], third["gone"], third["model_rows"]) == (1, 1, 52, 1, 2)
+
+
+def test_with_nothing_to_do_here_no_jvm_is_started(pictures: Path, tmp_path: Path, cache: Path) -> None:
+    output = tmp_path / "output"
+    given = [f"images.root={pictures}", f"output={output}", f"cache={cache}", *SMALL, "spark.master=local[2]"]
+    flags = [flag for setting in given for flag in ("--set", setting)]
+
+    def extract(**environment: str) -> subprocess.CompletedProcess[str]:
+        own = {name: value for name, value in os.environ.items() if name != "PYSPARK_SUBMIT_ARGS"}
+        return subprocess.run(
+            [sys.executable, "-m", "mirabelle", "extract", "--quiet", *flags],
+            env={**own, "PYSPARK_PYTHON": sys.executable, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert (done := extract()).returncode == 0, done.stderr
+    assert {"imports", "list", "model", "jvm", "context", "preflight", "plan", "embed", "stop"} <= set(
+        read_manifest(output)["seconds"]
+    )
+    assert (done := extract(JAVA_HOME=str(tmp_path / "none"))).returncode == 0, done.stderr
+    assert "54 listed = 0 embedded + 0 rejected + 54 unchanged" in done.stdout
+    last = read_manifest(output)
+    assert last["status"] == "done"
+    assert set(last["seconds"]) == {"imports", "list", "model", "plan"}
+    # With something to do there must be one.
+    draw(pictures / "Test/amber/new.png", 100)
+    failed = extract(JAVA_HOME=str(tmp_path / "none"))
+    assert failed.returncode == 2
+    assert "holds no java" in failed.stderr
 
 
 def test_the_current_view_has_the_newest_row_of_each_path(pipeline: Run, pictures: Path, spark: SparkSession) -> None:

@@ -75,7 +75,7 @@ from mirabelle.spark.session import open_session
 def facts(session):
     conf = session.sparkContext.getConf()
     keys = ("spark.master", "spark.app.name", "spark.ui.enabled", "spark.ui.showConsoleProgress")
-    counts = {"slots": slots(session), "cpus": task_cpus(session)}
+    counts = {"slots": slots(session.sparkContext), "cpus": task_cpus(session.sparkContext)}
     return {**{key: conf.get(key) for key in keys}, **counts, "threads": conf.get("spark.executorEnv.OMP_NUM_THREADS")}
 
 def left():
@@ -152,7 +152,7 @@ def test_a_session_that_does_not_start_says_why(sessions: dict[str, Any]) -> Non
 
 
 def test_every_executor_is_asked_and_this_machines_answer_is_true(spark: SparkSession) -> None:
-    found = run_preflight(spark, configured())
+    found = run_preflight(spark.sparkContext, configured())
     (worker,) = found.workers
     assert worker.host == socket.gethostname()
     assert worker.python == platform.python_version()
@@ -167,11 +167,11 @@ def test_every_executor_is_asked_and_this_machines_answer_is_true(spark: SparkSe
     assert set(worker.versions) == {"numpy", "pandas", "pyarrow", "PIL", "mirabelle", "openvino"}
     assert (found.slots, found.threads) == (2, 1)
     assert found.precision == ("bf16" if "bf16" in native_precisions() else "float32")
-    assert (slots(spark), task_cpus(spark)) == (2, 1)
+    assert (slots(spark.sparkContext), task_cpus(spark.sparkContext)) == (2, 1)
 
 
 def test_a_precision_asked_for_is_taken(spark: SparkSession) -> None:
-    assert run_preflight(spark, configured("engine.precision=float32")).precision == "float32"
+    assert run_preflight(spark.sparkContext, configured("engine.precision=float32")).precision == "float32"
 
 
 # What follows from it
@@ -273,7 +273,7 @@ def test_different_pythons_are_warned_of() -> None:
 def sentence_of(spark: SparkSession, *settings: str) -> str:
     """The sentence that preflight refuses with."""
     with pytest.raises(PreflightError) as raised:
-        run_preflight(spark, configured(*settings))
+        run_preflight(spark.sparkContext, configured(*settings))
     sentence = str(raised.value)
     assert "\n" not in sentence
     assert "Traceback" not in sentence
@@ -310,7 +310,7 @@ def test_the_engine_that_is_not_used_may_be_missing(
     spark: SparkSession, workers_run: Callable[[Path], None], tmp_path: Path
 ) -> None:
     workers_run(python_with(tmp_path, "keras", "raise ImportError('not here')"))
-    assert run_preflight(spark, configured()).workers[0].problems == ()
+    assert run_preflight(spark.sparkContext, configured()).workers[0].problems == ()
     assert "keras cannot be imported (ImportError: not here); install mirabelle[keras]" in sentence_of(
         spark, "engine.name=keras"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,9 @@ import typer
 if TYPE_CHECKING:
     from mirabelle.config import Config
     from mirabelle.console import Console
+
+# Of the command, as near as can be told; for the manifest.
+BEGAN = time.perf_counter()
 
 ConfigFile = Annotated[
     str | None,

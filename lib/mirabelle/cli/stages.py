@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirabelle.cli.shared import (
+    BEGAN,
     BreakLease,
     ConfigFile,
     DryRun,
@@ -73,7 +74,7 @@ def _execute(command: str, config: Config, dry_run: bool, quiet: bool, break_lea
         preview.dry_run(config, stages, Console())
         return
     try:
-        job = execute(config, stages, command, console, break_lease)
+        job = execute(config, stages, command, console, break_lease, BEGAN)
     except BarNotMet as failed:
         print_summary(failed.summary)
         raise

@@ -54,9 +54,12 @@ def convert(engine: EngineName, model: keras.Model, normalisation: Normalisation
 
 
 def open_engine(
-    engine: EngineName, files: Files, normalisation: Normalisation, precision: Precision, threads: int
+    engine: EngineName, files: Files | Path, normalisation: Normalisation, precision: Precision, threads: int
 ) -> Engine:
-    """Compile a network for this machine; takes tenths of a second, so keep what it returns."""
+    """Compile a network for this machine; takes tenths of a second, so keep what it returns.
+
+    Given a folder with the files, OpenVINO maps the weights, and processes of a machine have them in memory once.
+    """
     if engine == "keras":
         return KerasEngine(files, normalisation, threads)
     return OpenVinoEngine(files, precision, threads)
@@ -65,7 +68,7 @@ def open_engine(
 class OpenVinoEngine:
     """One compiled model with one inference request; not for use by several threads at once."""
 
-    def __init__(self, files: Files, precision: Precision, threads: int) -> None:
+    def __init__(self, files: Files | Path, precision: Precision, threads: int) -> None:
         compiled = compile_files(files, precision, threads)
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._request = compiled.create_infer_request()
@@ -79,12 +82,12 @@ class OpenVinoEngine:
 
 
 def compile_files(
-    files: Files, precision: Precision, threads: int, change: Callable[[Any, Any], Any] | None = None
+    files: Files | Path, precision: Precision, threads: int, change: Callable[[Any, Any], Any] | None = None
 ) -> Any:
     """A converted network compiled for this machine by OpenVINO.
 
     Args:
-        files: as ``convert`` made them.
+        files: as ``convert`` made them, or the folder that they are in.
         precision: of the arithmetic.
         threads: it may use.
         change: gives another model to compile, from the library and the network's own.
@@ -105,9 +108,11 @@ def compile_files(
     return core.compile_model(change(openvino, model) if change else model, "CPU", settings)
 
 
-def open_model(files: Files, core: Any = None) -> Any:
-    """A converted network as OpenVINO's own model, not compiled; its weights are ``files``' own memory."""
+def open_model(files: Files | Path, core: Any = None) -> Any:
+    """A converted network as OpenVINO's own model, not compiled; of a folder, its weights are mapped."""
     openvino = _openvino()
+    if isinstance(files, Path):
+        return (core or openvino.Core()).read_model(files / "model.xml")
     weights = np.frombuffer(files["model.bin"], dtype=np.uint8)
     return (core or openvino.Core()).read_model(files["model.xml"], openvino.Tensor(weights))
 
@@ -115,12 +120,13 @@ def open_model(files: Files, core: Any = None) -> Any:
 class KerasEngine:
     """The model run by Keras itself: slow on CPUs, and what the others are judged against."""
 
-    def __init__(self, files: Files, normalisation: Normalisation, threads: int) -> None:
+    def __init__(self, files: Files | Path, normalisation: Normalisation, threads: int) -> None:
         self._normalisation = normalisation
         keras = _keras(threads)
         with tempfile.TemporaryDirectory(prefix="mirabelle-") as folder:
-            path = Path(folder) / "model.keras"
-            path.write_bytes(files["model.keras"])
+            path = (files if isinstance(files, Path) else Path(folder)) / "model.keras"
+            if not isinstance(files, Path):
+                path.write_bytes(files["model.keras"])
             self._model = keras.saving.load_model(path, compile=False, safe_mode=True)
 
     def embed(self, pixels: Pixels) -> Features:

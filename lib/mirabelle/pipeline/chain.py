@@ -76,7 +76,7 @@ class Learner:
         from mirabelle.spark.classify import fit_classifier
 
         training = self.vectors.where(rows).withColumn(schema.LABEL, target)
-        return fit_classifier(training, settings, labels, self.width, slots(self.job.session))
+        return fit_classifier(training, settings, labels, self.width, slots(self.job.context))
 
     def rows(self, which: Column) -> pd.DataFrame:
         """The rows for which a condition holds, by path, without their vectors."""

@@ -23,7 +23,7 @@ from mirabelle.network.embedding import Embedding
 from mirabelle.pipeline.checks import validate
 from mirabelle.pipeline.failures import recording_failure
 from mirabelle.pipeline.job import Job
-from mirabelle.spark.session import open_session
+from mirabelle.spark.session import open_context
 from mirabelle.storage import Store, absolute
 from mirabelle.table import compaction
 from mirabelle.table.compaction import Compacted, Plan, make_plan
@@ -143,7 +143,8 @@ def compact_tables(job: Job, plans: Sequence[tuple[Plan, str]], grace_seconds: f
     done: list[Compacted] = []
     # Spark itself reads and writes nothing, so it need not reach a bucket.
     wait_seconds = job.config.limits.executor_wait_seconds
-    with open_session(job.config.spark, cache_folder(job.config), True, wait_seconds) as job.spark:
+    cache, timed = cache_folder(job.config), job.runlog.time
+    with open_context(job.config.spark, cache, True, wait_seconds, timed) as job.spark:
         for plan, scratch in plans:
             done.append(_compact_table(job, plan, scratch))
             job.runlog.update(compacted=[asdict(one) for one in done], counts=_counts(done))
@@ -191,11 +192,11 @@ def _merge(job: Job, plan: Plan, staging: str) -> list[MergeReport]:
     from mirabelle.spark.compact import merge_files
 
     columns = schema.features_schema(compaction.labels_of(plan), plan.table.embedding.to_json())
-    context = job.session.sparkContext
+    context = job.context
     counter = context.accumulator(0)
     said = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(merge_files, job.session, len(plan.groups), staging, columns, job.s3, counter)
+        future = pool.submit(merge_files, context, len(plan.groups), staging, columns, job.s3, counter)
         try:
             while not wait([future], POLL_SECONDS).done:
                 if time.monotonic() - said >= SECONDS_BETWEEN_LINES:

@@ -29,7 +29,7 @@ from mirabelle.pipeline.source import list_source, warn_of_rows
 from mirabelle.report.exploration import Shown, render_exploration
 from mirabelle.schema import ETAG, LABEL, PATH, SIZE_BYTES, SPLIT
 from mirabelle.spark.look import look
-from mirabelle.spark.session import open_session
+from mirabelle.spark.session import open_context
 from mirabelle.storage import Store, absolute
 from mirabelle.storage.database import column, open_database, quoted
 from mirabelle.worker.fetching import ImageSource
@@ -123,10 +123,9 @@ def _look(job: Job, images: Listing) -> str:
     local = Path(job.scratch) / "pictures"
     local.mkdir()
     with ExitStack() as stack:
-        with job.runlog.time("session"):
-            config = job.config
-            session = open_session(config.spark, cache_folder(config), True, config.limits.executor_wait_seconds)
-            job.spark = stack.enter_context(session)
+        settings, cache = job.config.spark, cache_folder(job.config)
+        wait_seconds = job.config.limits.executor_wait_seconds
+        job.spark = stack.enter_context(open_context(settings, cache, True, wait_seconds, job.runlog.time))
         job.tell_cluster()
         done = 0
 
@@ -137,7 +136,7 @@ def _look(job: Job, images: Listing) -> str:
 
         with job.runlog.time("look"):
             refresh = stack.enter_context(job.console.track(images.rows, lambda: (done, 0), "looking"))
-            look(job.spark.sparkContext, _batches(images), spec, more)
+            look(job.context, _batches(images), spec, more)
     for entry in job.store.walk(spec.folder):
         _fetch(job.store, entry.path, local / entry.path.rpartition("/")[2])
     # They are as many as the images, and of no use but here.

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from mirabelle import schema
 from mirabelle.listing import Listing
-from mirabelle.network.preparing import keep_network
+from mirabelle.network.preparing import keep_network, precision_here
 from mirabelle.pipeline.job import Job
 from mirabelle.pipeline.preparation import Preparation
 from mirabelle.spark.cluster import slots
@@ -42,6 +42,24 @@ REFRESH_SECONDS = 0.25
 RANDOM_WEIGHTS = "the weights are random, not learnt: these features are good for tests and benchmarks alone"
 
 
+def finds_nothing(job: Job, preparation: Preparation) -> bool:
+    """Whether all images are embedded already, as can be told without Spark where tasks would run on this machine.
+
+    The counts are in the manifest then, and no more need be done.
+    """
+    if not job.store.exists(join(job.output, "features")) or job.config.extract.full:
+        return False
+    images, network = preparation.listing(), preparation.network(precision_here(job.config, job.certified))
+    table = FeatureTable(job.store, job.output, network.embedding)
+    difference = _plan(job, images, network, table)
+    if difference.to_do:
+        return False
+    job.runlog.update(images_root=job.root, **_of_network(network), warnings=[])
+    _announce(job, network, difference)
+    _count(job, images, difference, [], [])
+    return True
+
+
 def extract(job: Job, preparation: Preparation) -> Listing:
     """Embed what is new or changed and commit it; counts go into the manifest. Returns the listing.
 
@@ -52,7 +70,7 @@ def extract(job: Job, preparation: Preparation) -> Listing:
     from mirabelle.spark.preflight import run_preflight
 
     with job.runlog.time("preflight"):
-        preflight = run_preflight(job.session, job.config, job.s3, job.certified)
+        preflight = run_preflight(job.context, job.config, job.s3, job.certified)
     # Only now have all executors joined.
     job.tell_cluster()
     for warning in preflight.warnings:
@@ -62,17 +80,23 @@ def extract(job: Job, preparation: Preparation) -> Listing:
     _record(job, preflight, network)
     keep_network(job.config, network)
     table = FeatureTable(job.store, job.output, network.embedding)
-    with job.runlog.time("plan"):
-        table.clean()
-        difference = compare(table, images, network.decode, job.scratch, job.config.extract.full)
-        job.runlog.update(listing=join(job.output, "runs", f"{job.runlog.run_id}.listing.parquet"))
-        _keep_listing(job, images)
+    difference = _plan(job, images, network, table)
     job.runlog.write()
     _announce(job, network, difference)
     with job.runlog.time("embed"):
         chunks, reports = _embed_all(job, images, difference, table, network, preflight)
     _count(job, images, difference, chunks, reports)
     return images
+
+
+def _plan(job: Job, images: Listing, network: Network, table: FeatureTable) -> Difference:
+    """What there is to do, after clearing away what a killed run left; the listing is kept beside the manifest."""
+    with job.runlog.time("plan"):
+        table.clean()
+        difference = compare(table, images, network.decode, job.scratch, job.config.extract.full)
+        job.runlog.update(listing=join(job.output, "runs", f"{job.runlog.run_id}.listing.parquet"))
+        _keep_listing(job, images)
+    return difference
 
 
 def _keep_listing(job: Job, images: Listing) -> None:
@@ -91,7 +115,7 @@ def _embed_all(
 
     if not difference.to_do:
         return [], []
-    context = job.session.sparkContext
+    context = job.context
     counters = (context.accumulator(0), context.accumulator(0))
     settings = job.config.extract
     spec = spec_of(network, preflight.threads, job.config.engine.batch_bytes, job.s3)
@@ -115,10 +139,10 @@ def _embed_all(
                 while part is not None and len(running) < CHUNKS_IN_FLIGHT:
                     number = next(numbers)
                     # Executors come and go.
-                    tasks = _tasks_of(part, slots(job.session), pace.task_images(left))
+                    tasks = _tasks_of(part, slots(context), pace.task_images(left))
                     staging = table.staging_folder(run_id, number)
                     future = pool.submit(
-                        embed_chunk, job.session, spec, files, part.drop_columns([STATUS]), tasks, staging, counters
+                        embed_chunk, context, spec, files, part.drop_columns([STATUS]), tasks, staging, counters
                     )
                     running[future] = (number, part)
                     left -= len(part)
@@ -153,13 +177,20 @@ def _tasks_of(part: pa.Table, slots: int, task_images: int) -> list[npt.NDArray[
     return plan_tasks(sizes, slots, task_images, part[schema.TWIN].to_numpy())
 
 
+def _of_network(network: Network) -> dict[str, Any]:
+    """A network's entries in the manifest."""
+    return {
+        "embedding": network.embedding.to_json(),
+        "fingerprint": network.embedding.fingerprint,
+        "random_weights": network.embedding.is_random,
+        "engine": network.engine,
+    }
+
+
 def _record(job: Job, preflight: Preflight, network: Network) -> None:
     job.runlog.update(
         images_root=job.root,
-        embedding=network.embedding.to_json(),
-        fingerprint=network.embedding.fingerprint,
-        random_weights=network.embedding.is_random,
-        engine=network.engine,
+        **_of_network(network),
         engine_threads=preflight.threads,
         slots=preflight.slots,
         workers=[asdict(worker) for worker in preflight.workers],
@@ -214,7 +245,7 @@ def _count(job: Job, images: Listing, difference: Difference, chunks: list[Chunk
         for part, value in report.seconds.items():
             seconds[part] += value
     done = counts["embedded"] + counts["rejected"]
-    elapsed = job.runlog.manifest["seconds"]["embed"]
+    elapsed = job.runlog.manifest["seconds"].get("embed")
     speed = round(done / elapsed, 2) if done and elapsed else None
     job.runlog.update(
         counts=counts,

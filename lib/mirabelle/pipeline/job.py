@@ -26,6 +26,7 @@ from mirabelle.table.runlog import RunLog, read_manifests
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Job:
         lease: this run's right to write to the output.
         scratch: folder of this machine's disk, for as long as the job lasts.
         certified: what ``engine.precision`` auto may be by a certificate, the best first; none: there is none.
-        spark: the session, once it is open; the report needs none.
+        spark: Spark's context, once it is open; the report needs none.
         failed_bars: sentences; any makes the exit code 1, after all stages are done.
         unmet: why stages of a whole run could not do their part; the others go on, and the exit code is 2.
     """
@@ -63,22 +64,29 @@ class Job:
     lease: Lease
     scratch: str
     certified: tuple[Precision, ...] = ()
-    spark: SparkSession | None = None
+    spark: SparkContext | None = None
     failed_bars: list[str] = field(default_factory=list)
     unmet: list[UserError] = field(default_factory=list)
     summary: list[tuple[str, str]] = field(default_factory=list)
 
     @property
-    def session(self) -> SparkSession:
-        """The open session."""
-        assert self.spark is not None, "this stage runs in a Spark session"
+    def context(self) -> SparkContext:
+        """Spark, open."""
+        assert self.spark is not None, "this stage runs on Spark"
         return self.spark
+
+    @property
+    def session(self) -> SparkSession:
+        """The session, which is made when it is first asked for."""
+        from mirabelle.spark.session import session_on
+
+        return session_on(self.context)
 
     def tell_cluster(self) -> None:
         """Say where this run's tasks run, and put it into the manifest."""
         from mirabelle.spark.cluster import cluster_of
 
-        cluster = cluster_of(self.session)
+        cluster = cluster_of(self.context)
         self.runlog.update(cluster=asdict(cluster))
         self.console.say(str(cluster))
 

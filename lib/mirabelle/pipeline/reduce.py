@@ -85,8 +85,8 @@ def _fit(job: Job, selection: Selection, reading: Reading) -> Fitted:
     if reading.width <= WIDEST_EXACT:
         return _fit_exactly(job, selection, reading)
     rows = sum(file.kept for file in selection.files)
-    tasks = selection.tasks(selection.files, slots(job.session))
-    found = approximate(job.session, tasks, reading, rows, settings.variance, settings.components, job.s3)
+    tasks = selection.tasks(selection.files, slots(job.context))
+    found = approximate(job.context, tasks, reading, rows, settings.variance, settings.components, job.s3)
     reached = _reached(found.projection)
     if settings.components is None and reached < settings.variance:
         warning = (
@@ -107,7 +107,7 @@ def _fit_exactly(job: Job, selection: Selection, reading: Reading) -> Fitted:
     settings, fingerprint = job.config.reduce, job.embedding().fingerprint
     saved = _saved(job, selection)
     files: Collection[FeatureFile] = saved[1] if saved else selection.files
-    moments = gather_moments(job.session, selection.tasks(files, slots(job.session)), reading, job.s3)
+    moments = gather_moments(job.context, selection.tasks(files, slots(job.context)), reading, job.s3)
     rows_read = moments.count if moments else 0
     if saved:
         known = Moments.from_bytes(job.store.read(_moments_file(job, saved[0]), MAX_SUM_BYTES))
@@ -164,8 +164,8 @@ def _write_reduced(job: Job, selection: Selection, reading: Reading) -> None:
     folder = job.folder("pca")
     whole = Reading(reading.width, reading.staging, reading.stale, None)
     columns = schema.reduced_schema(selection.labels)
-    tasks = selection.tasks(selection.files, slots(job.session))
-    reports = project(job.session, tasks, whole, join(folder, MODEL), columns, job.s3)
+    tasks = selection.tasks(selection.files, slots(job.context))
+    reports = project(job.context, tasks, whole, join(folder, MODEL), columns, job.s3)
     names = sorted(report.file for report in reports if report.file)
     job.store.publish(join(reading.staging, "reduced"), join(folder, "reduced"), names)
 

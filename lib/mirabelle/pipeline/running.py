@@ -1,7 +1,11 @@
-"""One invocation, carried out: its checks, its manifest, its Spark session, and its stages in order. Driver only."""
+"""One invocation, carried out: its checks, its manifest, its Spark session, and its stages in order. Driver only.
+
+A stage is imported when it is its turn: those that extract does without bring pandas and more, half a second.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -13,14 +17,10 @@ from mirabelle.errors import ConfigError, OutputError, TrainingError
 from mirabelle.network.cached import cache_folder
 from mirabelle.pipeline.certificates import certified_precisions
 from mirabelle.pipeline.checks import validate
-from mirabelle.pipeline.extract import extract
 from mirabelle.pipeline.job import Job, open_job
 from mirabelle.pipeline.preparation import Preparation
-from mirabelle.pipeline.reduce import reduce
-from mirabelle.pipeline.report import report
-from mirabelle.pipeline.train import train
 from mirabelle.spark.s3a import check_s3a, remember_jars, s3a_settings
-from mirabelle.spark.session import check_names, open_session
+from mirabelle.spark.session import check_names, open_context, works_here
 from mirabelle.storage import S3Options, is_s3
 
 STAGES = ("extract", "reduce", "train", "report")
@@ -58,7 +58,14 @@ def run(
     return execute(config, in_order, command, Console(quiet), break_lease).runlog.manifest
 
 
-def execute(config: Config, stages: Sequence[str], command: str, console: Console, break_lease: bool = False) -> Job:
+def execute(
+    config: Config,
+    stages: Sequence[str],
+    command: str,
+    console: Console,
+    break_lease: bool = False,
+    began: float | None = None,
+) -> Job:
     """Run some of ``STAGES`` and return the finished job.
 
     Args:
@@ -67,16 +74,20 @@ def execute(config: Config, stages: Sequence[str], command: str, console: Consol
         command: what was asked, for the manifest.
         console: a person's view.
         break_lease: take the output from a run that is believed dead.
+        began: when the command did, by ``time.perf_counter``, for the manifest's ``seconds``.
 
     Raises:
         UserError: the user can mend it; what earlier runs made is whole.
         BarNotMet: all stages ran, and the run failed a bar of its own.
         RunFailed: Spark or a worker broke; what was committed stays.
     """
+    arrived = time.perf_counter()
     told = config.masked()
     config = with_local_weights(config, cache_folder(config))
     validate(config, stages)
     with open_job(config, command, console, break_lease, told) as job:
+        if began is not None:
+            job.runlog.manifest["seconds"]["imports"] = round(arrived - began, 3)
         if "extract" in stages:
             job.certified = certified_precisions(config, job.store, job.output)
         _run_stages(job, stages)
@@ -87,31 +98,44 @@ def _run_stages(job: Job, stages: Sequence[str]) -> None:
     if set(stages) - {"report"}:
         with ExitStack() as stack:
             preparation = stack.enter_context(Preparation(job)) if "extract" in stages else None
-            with job.runlog.time("session"):
-                settings = session_settings(job.config, job.s3, stages)
-                # Only the classifier is computed by the JVM itself.
-                coordinates = "train" not in stages
-                session = open_session(
-                    settings, cache_folder(job.config), coordinates, job.config.limits.executor_wait_seconds
-                )
-                job.spark = stack.enter_context(session)
+            if preparation and list(stages) == ["extract"] and works_here(job.config.spark):
+                from mirabelle.pipeline.extract import finds_nothing
+
+                if finds_nothing(job, preparation):
+                    return
+            settings = session_settings(job.config, job.s3, stages)
+            # Only the classifier is computed by the JVM itself.
+            coordinates = "train" not in stages
+            wait_seconds = job.config.limits.executor_wait_seconds
+            context = open_context(settings, cache_folder(job.config), coordinates, wait_seconds, job.runlog.time)
+            job.spark = stack.enter_context(context)
             if {"reduce", "train"} & set(stages) and not is_s3(job.output):
-                check_names(job.spark, job.output)
+                check_names(job.context, job.output)
             if needs_s3a(job.config, stages):
-                check_s3a(job.spark)
-                remember_jars(job.spark, cache_folder(job.config))
+                check_s3a(job.context)
+                remember_jars(job.context, cache_folder(job.config))
             if preparation is None:
                 job.tell_cluster()
-            images = extract(job, preparation) if preparation else None
+            images = None
+            if preparation:
+                from mirabelle.pipeline.extract import extract
+
+                images = extract(job, preparation)
             if "reduce" in stages:
+                from mirabelle.pipeline.reduce import reduce
+
                 _attempt(job, reduce, stages)
             if "train" in stages and images is not None and not images.labels:
                 job.console.warn(
                     "no image has a label (see images.layout and labels.table), so no classifier is trained"
                 )
             elif "train" in stages:
+                from mirabelle.pipeline.train import train
+
                 _attempt(job, train, stages)
     if "report" in stages:
+        from mirabelle.pipeline.report import report
+
         report(job)
 
 

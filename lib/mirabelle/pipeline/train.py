@@ -46,7 +46,7 @@ def train(job: Job) -> None:
             more = train_chain(job, vectors, sides, width)
         else:
             training = vectors.where(f"{SIDE} = 'train'")
-            fitted = fit_classifier(training, settings, sides.labels, width, slots(job.session))
+            fitted = fit_classifier(training, settings, sides.labels, width, slots(job.context))
             fitted.model.write().overwrite().save(spark_uri(join(folder, "model")))
             predictions = predict(fitted, vectors.where(f"{SIDE} = 'test'").drop(SIDE))
             predictions.write.mode("overwrite").parquet(spark_uri(job.folder("predictions")))

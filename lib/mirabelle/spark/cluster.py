@@ -16,7 +16,6 @@ from mirabelle.errors import PreflightError
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
-    from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
 
@@ -47,40 +46,38 @@ class Cluster:
         return f"on {self.master}: {where}, {self.cores:,} tasks at once, application {self.application}"
 
 
-def cluster_of(spark: SparkSession) -> Cluster:
+def cluster_of(context: SparkContext) -> Cluster:
     """What Spark knows of the cluster at this moment; executors may still join."""
-    context = spark.sparkContext
     master = str(context.master)
-    executors = 0 if _is_local(master) else _executors(context)
+    executors = 0 if is_local(master) else _executors(context)
     mode = context.getConf().get("spark.submit.deployMode", "client") or "client"
-    return Cluster(master, mode, str(context.applicationId), executors, slots(spark))
+    return Cluster(master, mode, str(context.applicationId), executors, slots(context))
 
 
-def slots(spark: SparkSession) -> int:
+def slots(context: SparkContext) -> int:
     """Tasks that run at once, over the whole cluster."""
     # Asked of the scheduler: defaultParallelism is a setting, and may be anything.
-    context = spark.sparkContext._jsc.sc()
-    return max(1, int(context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile())))
+    scala = context._jsc.sc()
+    return max(1, int(scala.maxNumConcurrentTasks(scala.resourceProfileManager().defaultResourceProfile())))
 
 
-def task_cpus(spark: SparkSession) -> int:
+def task_cpus(context: SparkContext) -> int:
     """Cores that Spark sets aside for each task."""
-    return int(spark.sparkContext.getConf().get("spark.task.cpus", "1") or "1")
+    return int(context.getConf().get("spark.task.cpus", "1") or "1")
 
 
-def await_executor(spark: SparkSession, seconds: float) -> None:
+def await_executor(context: SparkContext, seconds: float) -> None:
     """Return once a first executor has come; at once where the driver does the work itself.
 
     Args:
-        spark: the session.
+        context: Spark's.
         seconds: to wait at most.
 
     Raises:
         PreflightError: none has come; the sentence has what was asked, what the cluster offers, and the setting.
     """
-    context = spark.sparkContext
     master = str(context.master)
-    if _is_local(master):
+    if is_local(master):
         return
     given_up = threading.Event()
     done = threading.Event()
@@ -102,7 +99,7 @@ def await_executor(spark: SparkSession, seconds: float) -> None:
     watcher.start()
     try:
         # With dynamic allocation none comes before there is something to do.
-        spark.range(1).collect()
+        context._jsc.sc().range(0, 1, 1, 1).count()
     except Exception as error:
         if given_up.is_set():
             raise PreflightError(_why_none(context, master, seconds)) from error
@@ -127,7 +124,7 @@ def killed_for_memory(said: str) -> str | None:
     )
 
 
-def _is_local(master: str) -> bool:
+def is_local(master: str) -> bool:
     """Whether the driver does the work itself; ``local-cluster[...]``, which tests take, has executors."""
     return re.match(r"local(\[|$)", master) is not None
 

@@ -6,23 +6,20 @@ The function that ``make_run_merge`` returns runs on executors.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mirabelle.spark.embed import plan_chunk
+from mirabelle.spark.tasks import run_tasks
 from mirabelle.storage import S3Options, open_store
 from mirabelle.worker.compact import MergeReport, run_merge
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark import Accumulator
-    from pyspark.sql import SparkSession
-
-    from mirabelle.spark.embed import ArrowFunction
+    from pyspark import Accumulator, SparkContext
 
 
 def merge_files(
-    spark: SparkSession, tasks: int, staging: str, columns: pa.Schema, s3: S3Options, counter: Accumulator[int]
+    context: SparkContext, tasks: int, staging: str, columns: pa.Schema, s3: S3Options, counter: Accumulator[int]
 ) -> list[MergeReport]:
     """Run a compaction's tasks, whose plans are staged; returns one report a task, in their order.
 
@@ -33,21 +30,16 @@ def merge_files(
         s3: how buckets are reached.
         counter: of rows, for progress.
     """
-    plan = plan_chunk(spark, tasks, make_run_merge(staging, columns, s3, counter))
-    reports = [MergeReport.from_json(row.report) for row in plan.collect()]
-    return sorted(reports, key=lambda report: report.task)
+    told = run_tasks(context, tasks, make_run_merge(staging, columns, s3, counter))
+    return [MergeReport.from_json(report) for report in told]
 
 
-def make_run_merge(staging: str, columns: pa.Schema, s3: S3Options, counter: Accumulator[int]) -> ArrowFunction:
-    """The function that executors run: task numbers in, one report a task out."""
+def make_run_merge(staging: str, columns: pa.Schema, s3: S3Options, counter: Accumulator[int]) -> Callable[[int], str]:
+    """The function that executors run: a task's number in, its report out."""
 
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
-
-        for batch in batches:
-            for task in batch.column(0).to_pylist():
-                report = run_merge(open_store(staging, s3), staging, task, columns, uuid.uuid4().hex[:8])
-                counter.add(report.rows)
-                yield pa.RecordBatch.from_pydict({"report": [report.to_json()]})
+    def run(task: int) -> str:
+        report = run_merge(open_store(staging, s3), staging, task, columns, uuid.uuid4().hex[:8])
+        counter.add(report.rows)
+        return report.to_json()
 
     return run

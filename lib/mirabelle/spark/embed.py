@@ -6,8 +6,9 @@ The driver makes a ``Broadcast`` of the network once; the functions that ``make_
 from __future__ import annotations
 
 import tempfile
+import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ from mirabelle.errors import PreflightError
 from mirabelle.network.cached import check_room
 from mirabelle.network.engines import Files
 from mirabelle.network.preparing import Network
+from mirabelle.spark.tasks import on_this_machine, run_tasks
 from mirabelle.storage import S3Options, open_store
 from mirabelle.storage.opening import AS_AWS_SAYS
-from mirabelle.worker.delays import spare_next_task, spare_this_task
+from mirabelle.worker.delays import spare_this_task
 from mirabelle.worker.embed import TaskReport, run_task
 from mirabelle.worker.embedder import EmbedderSpec, Tally, embedder_for, outcomes_frame
 
@@ -28,10 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     from pyspark import Accumulator, Broadcast, SparkContext
-    from pyspark.sql import Column, DataFrame, SparkSession
-
-    # pyspark's own hints have iterables; the functions it calls are given iterators.
-    ArrowFunction = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
+    from pyspark.sql import Column
 
 DEFAULT_BATCH_BYTES = 4 * 2**20
 
@@ -116,7 +115,7 @@ def make_embed_series(
 
     def embed_series(series: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         spare_this_task()
-        embedder = embedder_for(spec, lambda: files.value)
+        embedder = embedder_for(spec, lambda: on_this_machine(files, spec))
         for sources in series:
             tally = Tally()
             yield outcomes_frame(embedder.embed(sources, tally))
@@ -129,7 +128,7 @@ def make_embed_series(
 
 
 def embed_chunk(
-    spark: SparkSession,
+    context: SparkContext,
     spec: EmbedderSpec,
     files: Broadcast[Files],
     images: pa.Table,
@@ -145,27 +144,12 @@ def embed_chunk(
         staging: the chunk's staging folder.
         counters: of embedded and rejected images, for progress.
     """
-    listing = spark.sparkContext.broadcast((_to_ipc(images), list(tasks)))
+    listing = context.broadcast((_to_ipc(images), list(tasks)))
     try:
-        plan = plan_chunk(spark, len(tasks), make_run_task(spec, files, listing, staging, counters))
-        return [TaskReport.from_json(row.report) for row in plan.collect()]
+        reports = run_tasks(context, len(tasks), make_run_task(spec, files, listing, staging, counters))
+        return [TaskReport.from_json(report) for report in reports]
     finally:
         listing.destroy()
-
-
-def plan_chunk(spark: SparkSession, tasks: int, function: ArrowFunction) -> DataFrame:
-    """A range of task numbers, one a partition, with ``function`` over it.
-
-    One Python node and no shuffle; neither image bytes nor features pass through the JVM, only a line a task.
-    Worker processes are spared PySpark's delays.
-    """
-
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        spare_this_task()
-        yield from function(batches)
-        spare_next_task()
-
-    return spark.range(0, tasks, 1, tasks).mapInArrow(run, "report string")
 
 
 def make_run_task(
@@ -174,21 +158,23 @@ def make_run_task(
     listing: Broadcast[tuple[bytes, list[Any]]],
     staging: str,
     counters: tuple[Accumulator[int], Accumulator[int]],
-) -> ArrowFunction:
-    """The function that executors run: task numbers in, one report a task out."""
+) -> Callable[[int], str]:
+    """The function that executors run: a task's number in, its report out."""
 
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def run(task: int) -> str:
         import pyarrow as pa
 
-        for batch in batches:
-            for task in batch.column(0).to_pylist():
-                ipc, tasks = listing.value
-                images = pa.ipc.open_stream(ipc).read_all().take(tasks[task])
-                embedder = embedder_for(spec, lambda: files.value)
-                report = run_task(embedder, images, open_store(staging, spec.s3), staging, task, uuid.uuid4().hex[:8])
-                counters[0].add(report.embedded)
-                counters[1].add(report.rejected)
-                yield pa.RecordBatch.from_pydict({"report": [report.to_json()]})
+        ipc, tasks = listing.value
+        images = pa.ipc.open_stream(ipc).read_all().take(tasks[task])
+        asked = time.perf_counter()
+        embedder = embedder_for(spec, lambda: on_this_machine(files, spec))
+        opened = time.perf_counter() - asked
+        report = run_task(embedder, images, open_store(staging, spec.s3), staging, task, uuid.uuid4().hex[:8])
+        # A process's first task reads the network out of the broadcast and compiles it.
+        report.seconds[schema.OPENING] = opened
+        counters[0].add(report.embedded)
+        counters[1].add(report.rejected)
+        return report.to_json()
 
     return run
 

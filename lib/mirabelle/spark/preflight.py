@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +19,13 @@ from mirabelle.network.embedding import Precision
 from mirabelle.network.preparing import precision_on
 from mirabelle.spark.cluster import killed_for_memory, slots, task_cpus
 from mirabelle.spark.planning import engine_threads
+from mirabelle.spark.tasks import run_tasks
 from mirabelle.storage import S3Options, absolute, is_s3
 from mirabelle.storage.opening import AS_AWS_SAYS
 from mirabelle.worker.probe import ENGINE_IMPORTS, IMPORTS, probe
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from pyspark.sql import SparkSession
+    from pyspark import SparkContext
 
 MAX_ROUNDS = 5
 # Modules that workers import, beside Python's own.
@@ -66,12 +66,12 @@ class Preflight:
 
 
 def run_preflight(
-    spark: SparkSession, config: Config, s3: S3Options = AS_AWS_SAYS, certified: Sequence[Precision] = ()
+    context: SparkContext, config: Config, s3: S3Options = AS_AWS_SAYS, certified: Sequence[Precision] = ()
 ) -> Preflight:
     """Probe every executor and settle what depends on the answers.
 
     Args:
-        spark: the session.
+        context: Spark's.
         config: its engine and paths count.
         s3: how buckets are reached; each executor tries those that the configuration names.
         certified: what ``engine.precision`` auto may be by a certificate, the best first.
@@ -85,10 +85,10 @@ def run_preflight(
     at_once = 0
     # Executors join one after the other, and a lost one counts until Spark knows: ask until nothing moves.
     for _ in range(MAX_ROUNDS):
-        if (counted := slots(spark)) == at_once:
+        if (counted := slots(context)) == at_once:
             break
         at_once = counted
-        facts = _ask(spark, probing, at_once)
+        facts = _ask(context, probing, at_once)
     # One answer a machine; one with problems before any without.
     facts.sort(key=lambda fact: len(fact["problems"]))
     by_host = {fact["host"]: _worker(fact) for fact in facts}
@@ -96,16 +96,13 @@ def run_preflight(
     for worker in workers:
         if worker.problems:
             raise PreflightError(f"the workers on {worker.host} cannot do the work: {'; '.join(worker.problems)}")
-    return settle(workers, at_once, task_cpus(spark), config, certified)
+    return settle(workers, at_once, task_cpus(context), config, certified)
 
 
-def _ask(
-    spark: SparkSession, probing: Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]], at_once: int
-) -> list[dict[str, Any]]:
-    # Several probes a slot, so that none is missed while its Python starts.
-    rows = spark.range(0, 2 * at_once, 1, 2 * at_once).mapInArrow(probing, "fact string")
+def _ask(context: SparkContext, probing: Callable[[int], str], at_once: int) -> list[dict[str, Any]]:
     try:
-        return [json.loads(row.fact) for row in rows.collect()]
+        # Several probes a slot, so that none is missed while its Python starts.
+        return [json.loads(fact) for fact in run_tasks(context, 2 * at_once, probing)]
     except Exception as error:  # Spark wraps whatever a worker raised before our code could answer
         raise PreflightError(_explain(str(error))) from error
 
@@ -148,18 +145,9 @@ def settle(
     return Preflight(workers, at_once, threads, precision, tuple(warnings))
 
 
-def make_probe(
-    engine: str, places: tuple[str, ...] = (), s3: S3Options = AS_AWS_SAYS
-) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
+def make_probe(engine: str, places: tuple[str, ...] = (), s3: S3Options = AS_AWS_SAYS) -> Callable[[int], str]:
     """The function that executors run: one JSON fact a task."""
-
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
-
-        for _ in batches:
-            yield pa.RecordBatch.from_pydict({"fact": [json.dumps(probe(engine, places, s3))]})
-
-    return run
+    return lambda _: json.dumps(probe(engine, places, s3))
 
 
 def _worker(fact: dict[str, Any]) -> Worker:
@@ -177,7 +165,7 @@ def _explain(error: str) -> str:
         return f"{names} is found by the workers' Python before the module of that name; rename it, or start elsewhere"
     missing = next((line for line in lines if "ModuleNotFoundError" in line or "No module named" in line), None)
     if missing:
-        module = missing.rpartition("No module named")[2].split(";")[0].strip(" '\".")
+        module = missing.rpartition("No module named")[2].split(";")[0].strip(" '\".)")
         return (
             f"the workers' Python has no module {module}; install it there, point PYSPARK_PYTHON at a Python that has"
             " it, or send it with --py-files"

@@ -7,7 +7,7 @@ pass through the JVM: neither features nor matrices do.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mirabelle.reduction import Moments, Projection, Sketch, fit_sketch, next_basis
-from mirabelle.spark.embed import plan_chunk
+from mirabelle.spark.tasks import run_tasks
 from mirabelle.storage import S3Options, Store, join, open_store
 from mirabelle.storage.opening import AS_AWS_SAYS
 from mirabelle.worker.reduce import (
@@ -33,10 +33,7 @@ from mirabelle.worker.reduce import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark import Broadcast
-    from pyspark.sql import SparkSession
-
-    from mirabelle.spark.embed import ArrowFunction
+    from pyspark import Broadcast, SparkContext
 
 Work = TypeVar("Work")
 Tasks = Sequence[Sequence[FilePart]]
@@ -60,35 +57,39 @@ class Approximation:
     passes: int
 
 
-def gather_moments(spark: SparkSession, tasks: Tasks, reading: Reading, s3: S3Options = AS_AWS_SAYS) -> Moments | None:
+def gather_moments(
+    context: SparkContext, tasks: Tasks, reading: Reading, s3: S3Options = AS_AWS_SAYS
+) -> Moments | None:
     """Mean and scatter of the features; None: there are no rows.
 
     Args:
-        spark: the session.
+        context: Spark's.
         tasks: what each reads; each holds one matrix in memory.
         reading: how. What tasks leave in its staging folder is for the caller to remove.
         s3: how buckets are reached.
     """
-    done = _run(spark, tasks, lambda store, parts, name: sum_moments(store, reading, parts, name), reading.staging, s3)
-    left = _merge_down(spark, done, None, reading.staging, s3)
+    done = _run(
+        context, tasks, lambda store, parts, name: sum_moments(store, reading, parts, name), reading.staging, s3
+    )
+    left = _merge_down(context, done, None, reading.staging, s3)
     return merge_moments(open_store(reading.staging, s3), reading.staging, left) if left else None
 
 
 def gather_sketch(
-    spark: SparkSession, tasks: Tasks, reading: Reading, basis: npt.NDArray[np.float64], s3: S3Options = AS_AWS_SAYS
+    context: SparkContext, tasks: Tasks, reading: Reading, basis: npt.NDArray[np.float64], s3: S3Options = AS_AWS_SAYS
 ) -> Sketch:
     """Mean, total variance and the scatter matrix's product with ``basis``; otherwise as ``gather_moments``."""
     store, file = open_store(reading.staging, s3), join(reading.staging, f"basis-{uuid.uuid4().hex[:8]}.npy")
     write_basis(store, file, basis)
     done = _run(
-        spark, tasks, lambda store, parts, name: sum_sketch(store, reading, file, parts, name), reading.staging, s3
+        context, tasks, lambda store, parts, name: sum_sketch(store, reading, file, parts, name), reading.staging, s3
     )
-    left = _merge_down(spark, done, file, reading.staging, s3)
+    left = _merge_down(context, done, file, reading.staging, s3)
     return merge_sketches(store, reading.staging, file, left)
 
 
 def approximate(
-    spark: SparkSession,
+    context: SparkContext,
     tasks: Tasks,
     reading: Reading,
     rows: int,
@@ -112,7 +113,7 @@ def approximate(
     before: Projection | None = None
     for number in range(MOST_PASSES):
         basis = next_basis(product, reading.width, columns, seed=number)
-        sketch = gather_sketch(spark, tasks, reading, basis, s3)
+        sketch = gather_sketch(context, tasks, reading, basis, s3)
         now, product = fit_sketch(sketch, basis, variance, components), sketch.product
         kept = len(now.components)
         share = float(now.explained_variance_ratio[:kept].sum())
@@ -128,11 +129,11 @@ def approximate(
 
 
 def project(
-    spark: SparkSession, tasks: Tasks, reading: Reading, model: str, columns: pa.Schema, s3: S3Options = AS_AWS_SAYS
+    context: SparkContext, tasks: Tasks, reading: Reading, model: str, columns: pa.Schema, s3: S3Options = AS_AWS_SAYS
 ) -> list[SumReport]:
     """Stage the reduced rows as Parquet files in ``reduced/`` of the staging folder; arguments as ``project_rows``."""
     return _run(
-        spark,
+        context,
         tasks,
         lambda store, parts, name: project_rows(store, reading, model, columns, parts, name),
         reading.staging,
@@ -141,50 +142,45 @@ def project(
 
 
 def _merge_down(
-    spark: SparkSession, done: Sequence[SumReport], basis: str | None, staging: str, s3: S3Options
+    context: SparkContext, done: Sequence[SumReport], basis: str | None, staging: str, s3: S3Options
 ) -> list[str]:
     """Merge on the executors, round by round, until the driver has few enough files to read."""
     names = sorted(report.file for report in done if report.file)
     while len(names) > FAN_IN:
         groups = [names[start : start + FAN_IN] for start in range(0, len(names), FAN_IN)]
         merged = _run(
-            spark, groups, lambda store, files, name: merge_files(store, staging, basis, files, name), staging, s3
+            context, groups, lambda store, files, name: merge_files(store, staging, basis, files, name), staging, s3
         )
         names = sorted(report.file for report in merged)
     return names
 
 
 def _run(
-    spark: SparkSession,
+    context: SparkContext,
     works: Sequence[Work],
     function: Callable[[Store, Work, str], SumReport],
     staging: str,
     s3: S3Options,
 ) -> list[SumReport]:
-    """A task for each of ``works``; their reports, in no order."""
+    """A task for each of ``works``; their reports, in order."""
     if not works:
         return []
-    told = spark.sparkContext.broadcast(list(works))
+    told = context.broadcast(list(works))
     try:
-        plan = plan_chunk(spark, len(works), make_run(told, function, staging, s3))
-        return [SumReport.from_json(row.report) for row in plan.collect()]
+        reports = run_tasks(context, len(works), make_run(told, function, staging, s3))
+        return [SumReport.from_json(report) for report in reports]
     finally:
         told.destroy()
 
 
 def make_run(
     works: Broadcast[list[Work]], function: Callable[[Store, Work, str], SumReport], staging: str, s3: S3Options
-) -> ArrowFunction:
-    """The function that executors run: task numbers in, one report a task out."""
+) -> Callable[[int], str]:
+    """The function that executors run: a task's number in, its report out."""
 
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
-
-        for batch in batches:
-            for task in batch.column(0).to_pylist():
-                # The name tells a task's attempts apart.
-                name = f"{task:05d}-{uuid.uuid4().hex[:8]}"
-                report = function(open_store(staging, s3), works.value[task], name)
-                yield pa.RecordBatch.from_pydict({"report": [report.to_json()]})
+    def run(task: int) -> str:
+        # The name tells a task's attempts apart.
+        name = f"{task:05d}-{uuid.uuid4().hex[:8]}"
+        return function(open_store(staging, s3), works.value[task], name).to_json()
 
     return run

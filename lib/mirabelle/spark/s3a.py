@@ -18,7 +18,7 @@ from mirabelle.storage import S3Options
 from mirabelle.storage.paths import EMR_MARK
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark import SparkContext
 
 # The parts of AWS's SDK that S3A calls: 13 MB in place of the 600 MB of the bundle that holds every service, which
 # Spark would copy to each executor. By the Hadoop that each fits (hadoop-project's pom, aws-java-sdk-v2.version).
@@ -121,9 +121,9 @@ def s3a_settings(options: S3Options, cache: Path) -> dict[str, object]:
     return found
 
 
-def remember_jars(spark: SparkSession, cache: Path) -> None:
+def remember_jars(context: SparkContext, cache: Path) -> None:
     """Keep the names of the jars that a session's packages came to, so that the next need not resolve them: seconds."""
-    conf = spark.sparkContext.getConf()
+    conf = context.getConf()
     wanted = {key: conf.get(key, "") or "" for key in ("spark.jars.packages", "spark.jars.excludes")}
     jars = [jar.removeprefix("file://") for jar in (conf.get("spark.jars", "") or "").split(",") if jar]
     if wanted["spark.jars.packages"] and jars and all(map(os.path.isfile, jars)):
@@ -144,11 +144,11 @@ def _jars_file(cache: Path, wanted: Mapping[str, str]) -> Path:
     return cache / f"jars-{hashlib.sha256(repr(sorted(wanted.items())).encode()).hexdigest()[:16]}.txt"
 
 
-def check_s3a(spark: SparkSession) -> None:
+def check_s3a(context: SparkContext) -> None:
     """Raise ``PreflightError`` if this Spark cannot write to buckets: its packages must be given when it starts."""
     if os.path.isdir(EMR_MARK):
         return
-    jvm = spark.sparkContext._jvm
+    jvm = context._jvm
     assert jvm is not None
     loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
     for name in ("org.apache.hadoop.fs.s3a.S3AFileSystem", COMMITTER["spark.sql.sources.commitProtocolClass"]):

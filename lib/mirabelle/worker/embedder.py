@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from mirabelle import schema
@@ -26,6 +26,9 @@ from mirabelle.network.embedding import Embedding, EngineName, Normalisation
 from mirabelle.network.engines import Engine, Features, Files, Pixels, open_engine
 from mirabelle.storage import S3Options, open_store
 from mirabelle.worker.fetching import ImageSource, Source, fetch, read_ahead
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class Embedder:
 
     _serials = itertools.count(1)
 
-    def __init__(self, spec: EmbedderSpec, files: Files) -> None:
+    def __init__(self, spec: EmbedderSpec, files: Files | Path) -> None:
         self.spec = spec
         self.serial = next(self._serials)
         self._engine: Engine = open_engine(
@@ -225,12 +228,12 @@ def _reads_at_once(source: Source, s3: S3Options) -> int:
 _EMBEDDERS: dict[EmbedderSpec, Embedder] = {}
 
 
-def embedder_for(spec: EmbedderSpec, files: Callable[[], Files]) -> Embedder:
+def embedder_for(spec: EmbedderSpec, files: Callable[[], Files | Path]) -> Embedder:
     """This process's embedder for ``spec``, built at its first use and kept across batches and tasks.
 
     Args:
         spec: what is wanted; the cache's key.
-        files: gives the network's files; not called where the embedder is there already.
+        files: gives the network's files, or the folder that they are in; not called where the embedder is there.
     """
     if spec not in _EMBEDDERS:
         # One at a time: another network's embedder is not wanted again in this process, and holds its memory.
@@ -241,6 +244,9 @@ def embedder_for(spec: EmbedderSpec, files: Callable[[], Files]) -> Embedder:
 
 def outcomes_frame(outcomes: Iterable[Outcome]) -> pd.DataFrame:
     """One row an outcome, with the columns of ``schema.OUTCOME_DDL``."""
+    # Half a second, which a driver that only coordinates need not wait for.
+    import pandas as pd
+
     rows = []
     for outcome in outcomes:
         error = outcome.error
