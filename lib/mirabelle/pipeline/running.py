@@ -1,6 +1,6 @@
 """One invocation, carried out: its checks, its manifest, its Spark session, and its stages in order. Driver only.
 
-A stage is imported when it is its turn: those that extract does without bring pandas and more, half a second.
+The stages after extract are imported when it is their turn: they bring pandas and more, half a second.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from mirabelle.errors import ConfigError, OutputError, TrainingError
 from mirabelle.network.cached import cache_folder
 from mirabelle.pipeline.certificates import certified_precisions
 from mirabelle.pipeline.checks import validate
+from mirabelle.pipeline.extract import extract, finds_nothing
 from mirabelle.pipeline.job import Job, open_job
 from mirabelle.pipeline.preparation import Preparation
 from mirabelle.spark.s3a import check_s3a, remember_jars, s3a_settings
@@ -98,11 +99,9 @@ def _run_stages(job: Job, stages: Sequence[str]) -> None:
     if set(stages) - {"report"}:
         with ExitStack() as stack:
             preparation = stack.enter_context(Preparation(job)) if "extract" in stages else None
-            if preparation and list(stages) == ["extract"] and works_here(job.config.spark):
-                from mirabelle.pipeline.extract import finds_nothing
-
-                if finds_nothing(job, preparation):
-                    return
+            can_tell = list(stages) == ["extract"] and works_here(job.config.spark)
+            if preparation and can_tell and finds_nothing(job, preparation):
+                return
             settings = session_settings(job.config, job.s3, stages)
             # Only the classifier is computed by the JVM itself.
             coordinates = "train" not in stages
@@ -116,11 +115,7 @@ def _run_stages(job: Job, stages: Sequence[str]) -> None:
                 remember_jars(job.context, cache_folder(job.config))
             if preparation is None:
                 job.tell_cluster()
-            images = None
-            if preparation:
-                from mirabelle.pipeline.extract import extract
-
-                images = extract(job, preparation)
+            images = extract(job, preparation) if preparation else None
             if "reduce" in stages:
                 from mirabelle.pipeline.reduce import reduce
 
