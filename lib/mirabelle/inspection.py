@@ -58,11 +58,8 @@ def show_output(target: str, s3: S3Options = AS_AWS_SAYS) -> str:
             (_run_row(m) for m in manifests),
         )
     ]
-    newest = manifests[-1]
-    taken = {**newest.get("seconds", {}), **{f"workers: {k}": v for k, v in newest.get("worker_seconds", {}).items()}}
-    if taken:
-        told = ((name.replace("_", " "), f"{seconds:.2f}") for name, seconds in taken.items() if seconds)
-        parts.append(_table(f"Where {newest['run_id']} spent its time", ("part", "seconds"), told))
+    if spent := _seconds(manifests[-1]):
+        parts.append(spent)
     if crawls := [manifest for manifest in manifests if manifest["command"] == "crawl"]:
         columns = ("run", "site", "layout", "status", "pages", "photos", "new", "failures", "requests")
         parts.append(_table("Crawls", columns, (_crawl_row(m) for m in crawls)))
@@ -102,6 +99,16 @@ def check_newest(target: str, newer_than: timedelta, command: str | None = None,
             return told
         raise BarNotMet(f"{what} in the last {_ago(newer_than)}; {told}{_since(later)}")
     raise BarNotMet(f"{what}{_since(later)}")
+
+
+def _seconds(manifest: dict[str, Any]) -> str:
+    """Where a run's time went, the driver's and the workers', in a line each."""
+
+    def told(key: str, whose: str) -> list[str]:
+        parts = (f"{took:.2f} {name.replace('_', ' ')}" for name, took in manifest.get(key, {}).items() if took)
+        return [f"{whose} {line}"] if (line := ", ".join(parts)) else []
+
+    return "\n".join([*told("seconds", "seconds of the newest run"), *told("worker_seconds", "and of its workers")])
 
 
 def parse_duration(text: str) -> timedelta:

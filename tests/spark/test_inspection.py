@@ -75,6 +75,7 @@ def test_every_run_and_every_embedding_is_shown(pipeline: Run, capsys: pytest.Ca
     assert counts[one.runlog.run_id] == ["run", "done", "54", "0", "0"]
     assert counts[again.runlog.run_id] == ["run", "done", "0", "0", "54"]
     assert counts[two.runlog.run_id] == ["run", "done", "54", "0", "0"]
+    assert re.search(r"^seconds of the newest run \d\.\d+ reduce$", text, re.MULTILINE)
     (failed,) = set(rows) - set(counts)
     assert rows[failed][:2] == ["run", "failed"]
     for job in (one, two):
