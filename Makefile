@@ -180,7 +180,7 @@ test-schedule: .venv-schedule/.ready  ## Hold schedules and rights against the t
 	AIRFLOW_HOME=$(abspath .venv-schedule/airflow) $(<D)/bin/python -m pytest tests/schedule
 
 .PHONY: bench-peers
-bench-peers: $(BENCH_READY) $(SYNAPSEML_READY)  ## Make the environments of Daft, Ray Data and SynapseML, to compare with
+bench-peers: $(BENCH_READY) $(SYNAPSEML_READY)  ## Make the environments of BentoML, Daft, Ray Data and SynapseML, to compare with
 
 java:
 	@java="$${JAVA_HOME:+$$JAVA_HOME/bin/}java"; \

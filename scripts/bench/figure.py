@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from line import Results
 from steady import spread, summarise
-from targets import LOWEST_COSINE, OURS, Results
+from targets import LOWEST_COSINE, OURS
 
 COLOURS = {OURS: "#7a4fbf", "peer": "#b9b4c4"}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +41,7 @@ COUNTS = {
 }
 # Two to five times slower than we are: a round says so as well as two.
 FAR_PEERS = ("notebook", "synapseml")
-PARTS = ("bound", "decode", "extract-a", "extract-b", "extract-c", "files", "peers", "pca")
+PARTS = ("bound", "decode", "extract-a", "extract-b", "extract-c", "files", "peers", "pca", "serve")
 # Pictures that the decoders are timed on.
 DECODED = {"a": 200, "b": 16, "c": 4}
 FILE_ROWS = 5_000
@@ -273,26 +272,6 @@ def run_files(session: Session, save: Save) -> Part:
         save(part)
     if not part["tables"]:
         raise CannotRun("there are no features to write; run extract-a or peers first")
-    return part
-
-
-def run_pca(session: Session, save: Save) -> Part:
-    """PCA's own benchmarks, its comparison and its memory; raises CannotRun where one fails."""
-    if session.short:
-        raise CannotRun("the short form leaves it out")
-    part: Part = {"targets": []}
-    rounds = str(max(PCA_ROUNDS, session.bench.rounds))
-    for name, flags in (("pca.py", ["--rounds", rounds]), ("pca_memory.py", [])):
-        target = session.bench.work / "pca.json"
-        target.unlink(missing_ok=True)
-        memory = {"PYSPARK_SUBMIT_ARGS": "--driver-memory 6g pyspark-shell"}
-        # It exits with 1 where a target is missed.
-        output_of([sys.executable, str(HERE / name), "--json", str(target), *flags], memory, allowed=(0, 1))
-        if not target.is_file():
-            raise CannotRun(f"the PCA benchmark failed; run scripts/bench/{name} to see why")
-        told = json.loads(target.read_text())
-        part |= {**told, "targets": part["targets"] + told["targets"]}
-        save(part)
     return part
 
 

@@ -5,7 +5,7 @@
 Writes results.json, results.md and figure.svg below --work after every round, so that an interrupted run keeps what it
 had; started again, it goes on with the parts that are missing or older than the checkout. `--only peers` measures that
 part anew. `--write-docs` measures nothing and puts the last results into the documentation. Parts: bound, decode,
-extract-a, extract-b, extract-c, files, peers, pca.
+extract-a, extract-b, extract-c, files, peers, pca, serve.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 import figure
 import machine
 import parts
+import programs
 import table
 from bench import Bench
 from estimate import Progress
@@ -45,7 +46,8 @@ RUNNERS: dict[str, Callable[[parts.Session, parts.Save], Part]] = {
     "extract-c": functools.partial(parts.run_extract, "extract-c"),
     "files": parts.run_files,
     "peers": parts.run_peers,
-    "pca": parts.run_pca,
+    "pca": programs.run_pca,
+    "serve": programs.run_serve,
 }
 
 
@@ -214,7 +216,7 @@ def run_part(name: str, session: parts.Session, results: dict[str, Any]) -> bool
     except (CannotRun, InputError) as error:
         save({**results["parts"].get(name, {}), "not_run": str(error)} if not reason else {"not_run": reason})
         bench.say(f"  not run: {error}")
-        return bool(reason) or name in ("files", "pca")
+        return bool(reason) or name in ("files", "pca", "serve")
     stamp["finished"] = True
     save(part)
     bench.say(f"  done in {time.monotonic() - start:.0f} s")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from steady import PARTS, Spread, core_shares, spread, summarise
-from targets import LOWEST_COSINE, Line, Results, lines, of_second_bound
-
-NOTHING = ""
+import serve_figures
+from cells import NOTHING, grid, said
+from line import Line, Results
+from steady import PARTS, core_shares, spread, summarise
+from targets import LOWEST_COSINE, lines, of_second_bound
 
 
 def markdown(results: Results) -> str:
@@ -21,6 +22,7 @@ def markdown(results: Results) -> str:
         ("Decoding", decoding(results)),
         ("Feature files", files(results)),
         ("PCA", pca(results)),
+        ("The server", serve_figures.tables(results["parts"].get("serve", {}))),
     ):
         text = "\n".join(rows)
         if text:
@@ -52,17 +54,6 @@ def judged(found: Iterable[Line]) -> str:
     """Targets as a table."""
     rows = [(line.what, line.wanted, line.figure, line.verdict, line.why) for line in found]
     return grid(("target", "wanted", "figure", "verdict", "where the time goes, or a note"), rows)
-
-
-def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; text that came from elsewhere can't end a cell."""
-    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [list(head), ["---"] * len(head), *cells])
-
-
-def said(figure: Spread | None, digits: int = 1) -> str:
-    """A figure, or nothing."""
-    return figure.text(digits) if figure else NOTHING
 
 
 def pictures(entry: dict[str, Any]) -> str:

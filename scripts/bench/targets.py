@@ -6,13 +6,14 @@ Results in, lines out. A target always has its line, so that none is forgotten w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
+import serve_targets
 from files import SPLIT
+from line import PRECISIONS, Line, Results, missing, verdict_of
 from steady import Summary, core_shares, share_left, spread, stage_seconds, summarise
 
-Results = Mapping[str, Any]
 Entry = dict[str, Any]
 
 EFFICIENCY = {"a": 0.95, "b": 0.90, "c": 0.75}
@@ -20,7 +21,6 @@ EFFICIENCY = {"a": 0.95, "b": 0.90, "c": 0.75}
 OVER_HUFFMAN = {"b": 0.95, "c": 0.85}
 HUFFMAN = "Huffman decoding alone"
 BACKBONES = ("resnet50", "vgg16")
-PRECISIONS = ("auto", "float32")
 WHOLE_OVER_BOUND = 1.25
 WHOLE_IMAGES = 5_000
 AGAINST_NOTEBOOK = {"auto": 8.0, "float32": 2.5}
@@ -28,29 +28,11 @@ LOWEST_COSINE = 0.999
 OURS = "Mirabelle"
 
 
-@dataclass(frozen=True)
-class Line:
-    """A target.
-
-    Attributes:
-        what: is measured.
-        wanted: the target itself.
-        figure: what was found, empty where nothing was.
-        verdict: ``met``, ``not met``, or why it is not judged.
-        why: for one that is not met, where the time goes.
-    """
-
-    what: str
-    wanted: str
-    figure: str = ""
-    verdict: str = ""
-    why: str = ""
-
-
 def lines(results: Results) -> list[Line]:
     """All targets, in order."""
     found = [*efficiencies(results), *over_huffman(results), *whole_times(results), *against_notebook(results)]
     found += [*against_peers(results), *decoding(results), *file_sizes(results), *reduction(results)]
+    found += serve_targets.lines(results)
     if results["short"]:
         found = [
             replace(line, verdict="not judged: the short form", why="") if line.verdict in ("met", "not met") else line
@@ -253,21 +235,10 @@ def find(results: Results, part: str, backbone: str, side: str, precision: str) 
     return f"not run: {side} was left out"
 
 
-def missing(results: Results, part: str) -> str:
-    """Why a part has no figures."""
-    why = results["parts"].get(part, {}).get("not_run", f"the part {part} was left out")
-    return f"not run: {why}"
-
-
 def ratio(ours: Entry, theirs: Entry) -> float | None:
     """Median steady speed over median steady speed."""
     mine, other = summarise(ours).steady, summarise(theirs).steady
     return mine.median / other.median if mine and other else None
-
-
-def verdict_of(met: bool) -> str:
-    """In words."""
-    return "met" if met else "not met"
 
 
 def explain_steady(entry: Entry, cores: int) -> str:

@@ -23,7 +23,7 @@ def test_short_form(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     results = json.loads((work / "results.json").read_text())
     finished = {name for name, part in results["parts"].items() if part["stamp"]["finished"]}
-    assert {"bound", "decode", "extract-a", "files", "peers"} <= finished
+    assert {"bound", "decode", "extract-a", "files", "peers", "serve"} <= finished
     (one,) = results["parts"]["extract-a"]["comparisons"]
     assert one["source"] == "rendered"
     for entry in one["entries"]:
@@ -35,7 +35,7 @@ def test_short_form(tmp_path: Path) -> None:
     assert done.stdout == text + "\n"
     table = text.split("### Targets\n\n")[1].split("\n\n")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
-    assert len(rows) >= 28
+    assert len(rows) >= 41
     for what, wanted, figure, verdict, _ in rows:
         assert what and wanted, what
         assert figure or verdict.startswith(("not run: ", "not judged: ")), what

@@ -20,7 +20,19 @@ BENCH = Path(__file__).parents[3] / "scripts" / "bench"
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
     """The scripts' modules, which find each other beside themselves."""
     monkeypatch.syspath_prepend(str(BENCH))
-    names = ("steady", "targets", "table", "sides", "inputs", "bound", "estimate")
+    names = (
+        "steady",
+        "line",
+        "cells",
+        "serve_figures",
+        "serve_targets",
+        "targets",
+        "table",
+        "sides",
+        "inputs",
+        "bound",
+        "estimate",
+    )
     yield {name: importlib.import_module(name) for name in names}
     for name in (*names, "machine"):
         sys.modules.pop(name, None)
@@ -149,7 +161,7 @@ def test_photographs_are_held_against_engine_and_huffman_decoding(bench: dict[st
 
 def test_every_target_has_a_line_where_nothing_was_measured(bench: dict[str, ModuleType]) -> None:
     lines = bench["targets"].lines(results())
-    assert len(lines) == 12 + 8 + 2 + 4 + 4 + 3 + 2 + 1
+    assert len(lines) == 12 + 8 + 2 + 4 + 4 + 3 + 2 + 1 + 13
     assert all(line.verdict.startswith("not run: ") for line in lines)
 
 
@@ -157,9 +169,52 @@ def test_the_lines_of_pca_are_its_own(bench: dict[str, ModuleType]) -> None:
     target = {"name": "PCA: times as fast", "target": ">= 25", "figure": 12.3456, "met": False, "note": "2 rounds"}
     side = {"seconds": [1.0, 2.0], "median": 1.5, "angle": 1e-9, "variance": 0.0}
     made = results(pca={"targets": [target], "sides": {"Mirabelle": side}, "rows": 9, "columns": 3, "components": 2})
-    line = bench["targets"].lines(made)[-1]
+    line = next(line for line in bench["targets"].lines(made) if line.what == target["name"])
     assert (line.figure, line.verdict, line.why) == ("12.3", "not met", "2 rounds")
     assert "| Mirabelle | 1.50 (1.00 to 2.00) | 1e-09 |" in bench["table"].markdown(made)
+
+
+def served(speed: float, others: float, decode_core_seconds: float = 0.01) -> dict:
+    """The server at 1 and 8 clients, and a peer; the engine does 50 before each loop and 150 after it."""
+
+    def loops(speed: float) -> list[dict]:
+        one = {"engine": [50.0, 150.0], "p99_seconds": 0.2}
+        return [
+            {**one, "clients": 1, "speed": 10.0, "p50_seconds": 0.0225},
+            {**one, "clients": 8, "speed": speed, "p50_seconds": 0.1},
+        ]
+
+    return {
+        "network": "resnet50",
+        "precision": "bf16",
+        "pictures": "300 KB",
+        "bytes": 300_000,
+        "batch": 8,
+        "decode_core_seconds": decode_core_seconds,
+        "alone_seconds": [0.02],
+        "sides": {
+            "Mirabelle": {"ready_seconds": 2.0, "resident_mib": 400.0, "version": "", "loops": loops(speed)},
+            "BentoML": {"ready_seconds": 9.0, "resident_mib": 600.0, "version": "1.4", "loops": loops(others)},
+        },
+    }
+
+
+def test_the_server_is_held_against_engine_bound_and_peer(bench: dict[str, ModuleType]) -> None:
+    # 1 / (1 / 100 + 0.01 / 2): two cores of which decoding takes a third, so that 66.7 would be all.
+    made = results(serve={"cores": 2, "entries": [served(60.0, 40.0)]})
+    found = {line.what: line for line in bench["targets"].lines(made)}
+    line = found["served at 8 clients over the engine alone, resnet50, 300 KB, auto"]
+    assert (line.figure, line.verdict) == ("0.60", "not met")
+    assert line.why == "0.90 of engine and decoding on these cores, which alone would be 0.67; at 1 client 0.10"
+    line = found["milliseconds that the server adds at 1 client, resnet50, 300 KB, auto"]
+    assert (line.figure, line.verdict) == ("2.50", "met")
+    line = found["times the pictures/s of BentoML at 8 clients, resnet50, 300 KB, auto"]
+    assert (line.figure, line.verdict, line.why) == ("1.50", "met", "BentoML 1.4")
+    assert found["seconds until the server is ready"].figure == "2.0"
+    assert found["served at 8 clients over the engine alone, resnet50, 300 KB, float32"].verdict.startswith("not run")
+    text = bench["table"].markdown(made)
+    assert "| resnet50 | bf16 | 300 KB, 300 KB | BentoML 1.4 | 8 | 40.0 | 0.40 | 0.60 | 100.0 | 200.0 |  |" in text
+    assert "- **BentoML**: ready after 9.0 s; 600 MiB resident at the end" in text
 
 
 def test_features_are_compared_by_path(bench: dict[str, ModuleType], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 PEERS = sorted(
     path
     for path in (Path(__file__).parents[3] / "scripts" / "bench" / "peers").glob("*.py")
-    if path.name != "common.py"
+    if "__main__" in path.read_text()
 )
 
 
