@@ -33,8 +33,9 @@ def info_of(id_: str) -> BundleInfo:
         fingerprint="f" * 64,
         embedding={},
         input_px=SIDE,
+        pixels=(SIDE, SIDE, 3),
         width=3,
-        components=2,
+        components=3,
         precision="float32",
         has_index=True,
         created="2026-01-01T00:00:00Z",
@@ -80,7 +81,7 @@ class StandIn:
         found = shares / shares.sum(axis=1, keepdims=True)
         chosen, sure = found.argmax(axis=1), np.ones(len(found), np.bool_)
         finite = np.isfinite(found).all(axis=1)
-        return Outputs(features, features[:, :2], found, chosen, finite, found, chosen, sure, sure)
+        return Outputs(features, features, found, chosen, finite, found, chosen, sure, sure)
 
     def answer(self, outputs: Outputs, top: int | None = None) -> list[Answer]:
         return [self._answer(row, top) for row in outputs.probabilities]

@@ -2,7 +2,8 @@
 
 Runs on the driver where one is made, and wherever pictures are answered. May touch stores, through paths, and OpenVINO;
 needs no Spark, Java, Keras or configuration, and runs nothing that a bundle holds. ``sealing`` writes and checks the
-files, ``classifying`` computes, ``opened`` puts them together, ``index`` finds neighbours, ``looking`` explains.
+files, ``networks`` sees, ``classifying`` and ``chaining`` compute, ``opened`` puts them together, ``index`` finds
+neighbours, ``looking`` explains.
 """
 
 from mirabelle.bundle.answers import Answer, BundleInfo, Likely, Neighbour, Outputs, Prediction, Rejected

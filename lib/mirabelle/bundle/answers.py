@@ -24,6 +24,8 @@ class BundleInfo:
         fingerprint: of the embedding: features may be compared only where it is equal.
         embedding: its parts.
         input_px: side of the square that the network sees.
+        pixels: shape of a picture as ``decode`` gives it and ``infer`` takes it: (input_px, input_px, 3), or of a chain
+            whose networks see pictures differently a square for each, below each other.
         width: features a picture.
         components: of them after the PCA; 0: there is none.
         precision: of the network's arithmetic, float32, bf16 or int8.
@@ -43,6 +45,7 @@ class BundleInfo:
     fingerprint: str
     embedding: dict[str, Any]
     input_px: int
+    pixels: tuple[int, int, int]
     width: int
     components: int
     precision: str

@@ -6,8 +6,8 @@ likeliest under the likeliest coarse one, given as finely as the thresholds allo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class ChainSaid:
 
 @dataclass(frozen=True)
 class Chain:
-    """Classifiers of the same rows.
+    """Classifiers of the same rows, or of those that several networks make of the same pictures.
 
     Attributes:
         first: of the coarse labels.
@@ -56,6 +56,8 @@ class Chain:
         steps: by coarse label; one without a step is the whole answer, as all are where there is no chain.
         fine_threshold, coarse_threshold: the least probability that an answer of each level is given with; None: no
             answer of this level is sure enough.
+        sources: whose rows a step is given where there are several networks, by coarse label, and under None the
+            first classifier's; those that are not named have the first network's.
     """
 
     first: Classifier
@@ -63,6 +65,11 @@ class Chain:
     steps: Mapping[str, Step]
     fine_threshold: float | None = 0.0
     coarse_threshold: float | None = 0.0
+    sources: Mapping[str | None, int] = field(default_factory=dict)
+
+    def source(self, under: str | None) -> int:
+        """Whose rows the step of a coarse label is given, or for None the first classifier: the number of a network."""
+        return self.sources.get(under, 0)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -73,9 +80,9 @@ class Chain:
             found += [f"{coarse} / {fine}" for fine in step.labels] if step else [coarse]
         return tuple(found)
 
-    def say(self, rows: npt.NDArray[np.floating]) -> ChainSaid:
-        """What it says of (n, width)."""
-        coarse = self.first.probabilities(rows)
+    def say(self, *rows: npt.NDArray[np.floating]) -> ChainSaid:
+        """What it says of (n, width) of each network."""
+        coarse = self.first.probabilities(rows[self.source(None)])
         chosen = self.first.chosen(coarse)
         own = np.arange(len(coarse))
         # The batch job's thresholds were held against what its tables have: float32.
@@ -89,7 +96,7 @@ class Chain:
                 parts.append(coarse[:, [number]])
                 predicted[of_it] = ends
             else:
-                fine = step.classifier.probabilities(rows)
+                fine = step.classifier.probabilities(rows[self.source(label)])
                 best = step.classifier.chosen(fine)
                 parts.append(coarse[:, [number]] * fine)
                 predicted[of_it] = ends + best[of_it]
@@ -101,17 +108,21 @@ class Chain:
         sure = np.where(has_step, is_fine, is_coarse)
         return ChainSaid(np.hstack(parts), predicted, coarse, chosen, sure, is_coarse)
 
-    def check(self, width: int, name: str) -> None:
-        """Raise ``BundleError`` unless its classifiers take rows of ``width`` and fit its labels."""
-        self.first.check(width, len(self.coarse_labels), name)
+    def check(self, widths: Sequence[int], name: str) -> None:
+        """Raise ``BundleError`` unless its classifiers take rows of their network's width and fit its labels."""
+        if not all(0 <= number < len(widths) for number in self.sources.values()):
+            raise BundleError(f"{name}: it asks a network that is not there; bundle it again")
+        self.first.check(widths[self.source(None)], len(self.coarse_labels), name)
         for coarse, step in self.steps.items():
             if coarse not in self.coarse_labels:
                 raise BundleError(f"{name}: it has a step of {coarse!r}, which is none of its labels; bundle it again")
-            step.classifier.check(width, len(step.labels), f"{name}, step of {coarse!r}")
+            step.classifier.check(widths[self.source(coarse)], len(step.labels), f"{name}, step of {coarse!r}")
 
 
-def classifier_facts(classifier: Classifier, file: str, labels: tuple[str, ...], under: str | None) -> dict[str, Any]:
+def classifier_facts(chain: Chain, file: str, under: str | None) -> dict[str, Any]:
     """A classifier as it stands in a manifest; ``under`` is the coarse label that it is a step of, None for a first."""
+    classifier = chain.first if under is None else chain.steps[under].classifier
+    labels = chain.coarse_labels if under is None else chain.steps[under].labels
     return {
         "under": under,
         "labels": list(labels),
@@ -120,6 +131,7 @@ def classifier_facts(classifier: Classifier, file: str, labels: tuple[str, ...],
         "link": classifier.link,
         "thresholds": list(classifier.thresholds),
         "arithmetic": "float64",
+        **({"network": chain.source(under)} if chain.source(under) else {}),
     }
 
 
@@ -138,7 +150,8 @@ def read_chain(facts: Mapping[str, Any], files: Mapping[str, bytes]) -> Chain:
     first, *others = facts["classifiers"]
     steps = {str(told["under"]): Step(tuple(told["labels"]), read(told)) for told in others}
     thresholds = facts["thresholds"]
-    return Chain(read(first), tuple(first["labels"]), steps, thresholds["fine"], thresholds["coarse"])
+    sources = {told["under"]: int(told["network"]) for told in facts["classifiers"] if "network" in told}
+    return Chain(read(first), tuple(first["labels"]), steps, thresholds["fine"], thresholds["coarse"], sources)
 
 
 def constant(width: int) -> Classifier:

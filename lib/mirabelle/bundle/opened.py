@@ -6,11 +6,8 @@ of the batch job, so that answers are the same to 1e-5.
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +19,18 @@ from mirabelle.bundle.chaining import Chain, read_chain
 from mirabelle.bundle.classifying import read_arrays
 from mirabelle.bundle.index import Index
 from mirabelle.bundle.looking import Looker
+from mirabelle.bundle.networks import Networks
 from mirabelle.bundle.predicting import predictions
 from mirabelle.bundle.sealing import read_sealed
-from mirabelle.decode import PREPROCESSING_VERSION, DecodedImage, DecodeOptions, decode
-from mirabelle.errors import BundleError, DecodeError, EmbedError, PreflightError, RejectCode
-from mirabelle.network.embedding import Embedding, Precision
-from mirabelle.network.engines import Features, Files, OpenVinoEngine, Pixels, has_fast_int8, native_precisions
+from mirabelle.decode import DecodedImage
+from mirabelle.errors import BundleError, EmbedError, RejectCode
+from mirabelle.network.engines import Features, Pixels
 from mirabelle.reduction import Projection
 from mirabelle.storage import S3Options
 from mirabelle.storage.opening import AS_AWS_SAYS
 
-log = logging.getLogger(__name__)
-
-FORMAT = 1
+# Of a bundle of one network, and of one of several, which an older Mirabelle would take for one of the first.
+FORMAT, FORMAT_OF_SEVERAL = 1, 2
 CARD = "MODEL_CARD.md"
 NOT_FINITE = EmbedError(RejectCode.NOT_FINITE, "the network answered NaN or infinity")
 
@@ -50,69 +46,66 @@ class Bundle:
     def __init__(self, facts: dict[str, Any], files: dict[str, bytes], threads: int, s3: S3Options) -> None:
         """Build it of what ``read_sealed`` gave; raises ``BundleError`` where that does not fit together."""
         self.threads, self.s3 = threads, s3
-        if facts.get("format") != FORMAT:
+        if facts.get("format") not in (FORMAT, FORMAT_OF_SEVERAL):
             raise BundleError(
-                f"the bundle has the form {facts.get('format')}, and this Mirabelle reads {FORMAT}; update it"
+                f"the bundle has the form {facts.get('format')}, and this Mirabelle reads {FORMAT} and"
+                f" {FORMAT_OF_SEVERAL}; update it"
             )
         try:
-            told = facts["decode"].items()
-            choices: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in told}
-            self._options = DecodeOptions(**choices)
             reduction = facts["reduction"]
             self._projection = _projection(reduction["file"], files) if reduction else None
             self._chain = read_chain(facts, files)
-            self.info = _info(facts, files, self._chain)
-            self._network = {name: files[path] for name, path in facts["network"]["files"].items()}
-            self._precision: Precision = facts["embedding"]["precision"]
+            self._networks = Networks([facts, *facts.get("networks", [])], files, threads)
+            self.info = _info(facts, files, self._chain, self._networks)
             index = facts["index"]
             self._index = Index.from_files(index, files) if index else None
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, EOFError) as error:
             raise BundleError(f"the bundle's facts do not fit together ({error!r}); bundle it again") from error
-        self._chain.check(self.info.components or self.info.width, "the bundle's classifier")
-        self._engine = _engine(self._network, self._precision, threads)
-        self._engine_lock = threading.Lock()
-        # Pillow's switch for truncated files holds for all threads.
-        self._decode_lock: Any = threading.Lock() if self._options.accept_truncated else nullcontext()
+        others = [embedding.width for embedding in self._networks.embeddings[1:]]
+        self._chain.check([self.info.components or self.info.width, *others], "the bundle's classifier")
         self._looker: Looker | None = None
 
     @property
     def max_bytes(self) -> int:
         """A larger picture is rejected unread."""
-        return self._options.max_bytes
+        return self._networks.max_bytes
 
     def decode(self, data: bytes) -> DecodedImage:
-        """A picture's bytes as the network sees it: uint8 (input_px, input_px, 3), and the picture's own size.
+        """A picture's bytes as the networks see them: uint8 of ``info.pixels``, and the picture's own size.
 
         Raises:
             DecodeError: with the code that the batch job's rejects have.
         """
-        if len(data) > self._options.max_bytes:
-            raise DecodeError(RejectCode.TOO_MANY_BYTES, f"more than decode.max_bytes, {self._options.max_bytes:,}")
-        with self._decode_lock:
-            return decode(data, self.info.input_px, self._options)
+        return self._networks.decode(data)
 
     def infer(self, pixels: Pixels) -> Outputs:
-        """Run network, PCA and classifier on pictures, uint8 (n, input_px, input_px, 3), all at once.
+        """Run networks, PCA and classifiers on pictures, uint8 (n, *info.pixels), all at once.
 
         Raises:
             ValueError: they are of another shape or type.
             RuntimeError: the engine failed.
         """
-        side = self.info.input_px
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
-            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, and must be uint8 (n, {side}, {side}, 3)")
+        wanted = self.info.pixels
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != wanted:
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, and must be uint8 (n, *{wanted})")
         if not len(pixels):
-            return self.classify(np.zeros((0, self.info.width), np.float32))
-        with self._engine_lock:
-            features = self._engine.embed(np.ascontiguousarray(pixels))
-        return self.classify(features)
+            return self.classify(*(np.zeros((0, one.width), np.float32) for one in self._networks.embeddings))
+        return self.classify(*self._networks.embed(pixels))
 
-    def classify(self, features: Features) -> Outputs:
-        """PCA and classifier alone, of features float32 (n, width) that this bundle's network made."""
-        finite = np.isfinite(features.sum(axis=1, dtype=np.float64))
-        known = features if finite.all() else np.where(finite[:, None], features, np.float32(0))
+    def classify(self, features: Features, *others: Features) -> Outputs:
+        """PCA and classifiers alone, of features float32 (n, width) that this bundle's network made.
+
+        Args:
+            features: of its own network.
+            others: of the further networks of a chain, in the manifest's order.
+        """
+        finite = np.logical_and.reduce([np.isfinite(one.sum(axis=1, dtype=np.float64)) for one in (features, *others)])
+        if finite.all():
+            known, *more = features, *others
+        else:
+            known, *more = (np.where(finite[:, None], one, np.float32(0)) for one in (features, *others))
         reduced = self._projection.apply(known) if self._projection else None
-        said = self._chain.say(known if reduced is None else reduced)
+        said = self._chain.say(known if reduced is None else reduced, *more)
         return Outputs(
             features,
             reduced,
@@ -138,8 +131,12 @@ class Bundle:
         ]
 
     def _scores(self, features: Features) -> npt.NDArray[np.float64]:
-        """Probabilities of all ends, float64 (n, labels)."""
-        return self._chain.say(self._projection.apply(features) if self._projection else features).probabilities
+        """Probabilities of what an explanation is about, float64 (n, labels), by the network that is asked for it."""
+        number = self._chain.source(None)
+        rows = self._projection.apply(features) if self._projection and not number else features
+        if len(self._networks.embeddings) > 1:
+            return self._chain.first.probabilities(rows)
+        return self._chain.say(rows).probabilities
 
     def _answer(self, outputs: Outputs, row: int, top: int | None) -> Answer:
         coarse = None
@@ -163,20 +160,22 @@ class Bundle:
         return list(predictions(self, images, top))
 
     def explain(self, pixels: Pixels) -> npt.NDArray[np.float32]:
-        """Which parts of a picture its answer rests on.
+        """Which parts of a picture its answer rests on; of a chain of several networks, its first answer.
 
         Args:
-            pixels: uint8 (input_px, input_px, 3).
+            pixels: uint8 of ``info.pixels``.
 
         Returns:
             float32 (rows, columns), 0 to 1, from the top left: how much the answer's odds against the next one fall
             where what the network's last maps have of that part is taken for their mean, as a share of the most that
             any part makes; 0 all over: no part alone counts.
         """
-        with self._engine_lock:
+        networks, number = self._networks, self._chain.source(None)
+        with networks.lock:
             if self._looker is None:
-                self._looker = Looker(self._network, self._precision, self.threads)
-            return self._looker.look(pixels, self._scores)
+                precision = networks.embeddings[number].precision
+                self._looker = Looker(networks.files[number], precision, self.threads)
+            return self._looker.look(networks.seen(pixels[None], number)[0], self._scores)
 
     def neighbours(self, features: Features, k: int) -> list[Neighbour]:
         """The training set's pictures whose features are closest, closest first.
@@ -234,14 +233,8 @@ def _projection(file: str, files: Mapping[str, bytes]) -> Projection:
     return Projection.from_bytes(files[file])
 
 
-def _info(facts: dict[str, Any], files: dict[str, bytes], chain: Chain) -> BundleInfo:
-    embedding = Embedding.from_json(facts["embedding"])
-    decoder = embedding.preprocessing.partition(" ")[0]
-    if decoder != f"v{PREPROCESSING_VERSION}":
-        raise BundleError(
-            f"the bundle was made with decoder {decoder}, and here is v{PREPROCESSING_VERSION}, which makes other"
-            " pixels of the same file; install the Mirabelle that made it, or bundle a new run"
-        )
+def _info(facts: dict[str, Any], files: dict[str, bytes], chain: Chain, networks: Networks) -> BundleInfo:
+    embedding = networks.embeddings[0]
     reduction = facts["reduction"]
     return BundleInfo(
         id=facts["id"],
@@ -252,6 +245,7 @@ def _info(facts: dict[str, Any], files: dict[str, bytes], chain: Chain) -> Bundl
         fingerprint=embedding.fingerprint,
         embedding=embedding.to_json(),
         input_px=embedding.input_px,
+        pixels=networks.shape,
         width=embedding.width,
         components=reduction["components"] if reduction else 0,
         precision=embedding.precision,
@@ -262,28 +256,3 @@ def _info(facts: dict[str, Any], files: dict[str, bytes], chain: Chain) -> Bundl
         card=files[CARD].decode(),
         sha256=facts["sha256"],
     )
-
-
-def _engine(network: Files, precision: Precision, threads: int) -> OpenVinoEngine:
-    """The network, compiled; only OpenVINO's own form is taken, which runs nothing and names no other file."""
-    if not network["model.xml"].lstrip().startswith(b"<?xml"):
-        raise BundleError("the bundle's network is not in OpenVINO's form; do not trust this bundle")
-    try:
-        if precision == "bf16" and precision not in native_precisions():
-            log.warning(
-                "this CPU has no bf16: the network runs in float32, and answers are close to the batch job's alone"
-            )
-        if precision == "int8" and not has_fast_int8():
-            log.warning(
-                "this CPU has neither VNNI nor AMX: int8 is slow here, and answers are close to the batch job's alone"
-            )
-        return OpenVinoEngine(network, precision, threads)
-    except ImportError as error:
-        raise PreflightError(
-            f"opening a bundle needs OpenVINO, which cannot be imported ({error}); install mirabelle[openvino]"
-        ) from error
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BundleError(
-            f"the bundle's network does not open ({reason}); update openvino, or bundle it again"
-        ) from error

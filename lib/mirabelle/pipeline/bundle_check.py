@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,16 +54,15 @@ def check(job: Job, parts: Parts, bundle: Bundle) -> dict[str, Any]:
     facts = parts.facts
     said = job.read_parquet(join(job.output, "predictions", facts["id"])).to_pandas().set_index(schema.PATH)
     found: dict[str, Any] = {"tolerance": TOLERANCE}
-    if parts.kind == "classifier":
+    if not parts.taught:
         held = set(said.index)
         rows = given_rows(job, facts, lambda path, _: path in held)
         worst = _check_rows(said, parts.chain, rows)
         found |= {"rows": worst.rows, "rows_off": worst.off}
-    many = PICTURES if parts.kind == "classifier" else PICTURES_TAUGHT
-    sample = said.sample(min(many, len(said)), random_state=0).sort_index()
+    sample = said.sample(min(PICTURES_TAUGHT if parts.taught else PICTURES, len(said)), random_state=0).sort_index()
     chosen = set(sample.index)
     stored: dict[str, Floats] = {}
-    if parts.kind == "classifier":
+    if parts.on_features:
         for some in feature_rows(job, facts, lambda path, _: path in chosen):
             stored |= dict(zip(some.paths, some.matrix, strict=True))
     return {**found, **_check_pictures(job, parts, bundle, sample, stored)}
@@ -132,6 +131,7 @@ def _check_pictures(
         )
     features, probabilities = Worst(len(read), 0.0, ""), Worst(len(read), 0.0, "")
     changed = 0
+    told = sample.to_dict("index")
     for path in read:
         one = found[path]
         assert one.features is not None
@@ -140,11 +140,10 @@ def _check_pictures(
             if off.off > TOLERANCE and not _is_alike(one.features, stored[path], parts):
                 raise _refused(off, "features", TOLERANCE)
             features = max(features, off, key=lambda worst: worst.off)
-        changed += _first(one).label != sample.at[path, schema.PREDICTED]
-        expected = np.array(sample.at[path, schema.PROBABILITIES])
-        off = Worst(len(read), float(np.abs(_coarse(one, parts) - expected).max()), path)
-        probabilities = max(probabilities, off, key=lambda worst: worst.off)
-    if parts.kind == "finetuned":
+        further, is_other = _answer_off(one, parts.chain, told[path])
+        changed += is_other
+        probabilities = max(probabilities, Worst(len(read), further, path), key=lambda worst: worst.off)
+    if parts.taught:
         allowed = allowed_of_taught(parts)
         if probabilities.off > allowed:
             raise _refused(probabilities, "probabilities", allowed)
@@ -156,10 +155,21 @@ def _check_pictures(
     }
 
 
-def _coarse(one: Prediction, parts: Parts) -> Doubles:
-    """What is said of one picture's label, or of a chain's coarse one, in the order of the classifier's labels."""
-    told = {likely.label: likely.probability for likely in _first(one).probabilities}
-    return np.array([told[label] for label in parts.chain.coarse_labels])
+def _answer_off(one: Prediction, chain: Chain, told: Mapping[Hashable, Any]) -> tuple[float, bool]:
+    """How far one picture's probabilities are off what is stored, of a chain those of its ends, too; and whether it
+    gets another answer.
+    """
+    found = {likely.label: likely.probability for likely in _first(one).probabilities}
+    ours = np.array([found[label] for label in chain.coarse_labels])
+    off = float(np.abs(ours - np.array(told[schema.PROBABILITIES])).max())
+    is_other = _first(one).label != told[schema.PREDICTED]
+    if not chain.steps:
+        return off, is_other
+    assert isinstance(one.answer, Answer)
+    coarse, fine = told[schema.PREDICTED], told[schema.CHAIN_PREDICTED]
+    end = coarse if pd.isna(fine) else pair(coarse, fine)
+    ends = {likely.label: likely.probability for likely in one.answer.probabilities}
+    return max(off, abs(ends[end] - told[schema.CHAIN_PROBABILITY])), is_other or one.answer.label != end
 
 
 def _first(one: Prediction) -> Answer:
@@ -169,9 +179,9 @@ def _first(one: Prediction) -> Answer:
 
 def allowed_of_taught(parts: Parts) -> float:
     """How far a taught network's probabilities may be off: more where Keras judged it in another precision."""
-    taught_in = parts.facts["settings"]["precision"]
-    is_same = taught_in == parts.network.embedding.precision == "float32"
-    return TOLERANCE if is_same else OTHER_PRECISION
+    taught_in = [one.facts["settings"]["precision"] for one in parts.taught]
+    answers_in = [network.embedding.precision for network in parts.networks]
+    return TOLERANCE if {*taught_in, *answers_in} == {"float32"} else OTHER_PRECISION
 
 
 def _off(ours: Floats, theirs: Floats) -> float:

@@ -30,15 +30,33 @@ MAX_ARRAYS_BYTES = 2**32
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What was learnt, and the network it was learnt of.
+class Taught:
+    """A taught network: its layers before the answer are the network, and its answer is a classifier on them.
 
     Attributes:
-        kind: ``classifier``, of Spark ML on features, or ``finetuned``, a network that was taught.
+        facts: as they stand with it.
+        network: in OpenVINO's form, headless.
+        answer: on what the network says.
+    """
+
+    facts: dict[str, Any]
+    network: Network
+    answer: Classifier
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What was learnt, and the networks it was learnt of.
+
+    Attributes:
+        kind: ``classifier``, of Spark ML or a chain, or ``finetuned``, a network that was taught.
         facts: as they stand with it.
         network: in OpenVINO's form, headless.
         projection: the PCA in between; None: there is none.
         chain: on the PCA's output, or on the network's: one classifier, or a chain of them.
+        others: further networks, which steps of the chain are on.
+        taught: those of the networks that were taught; empty: all classifiers are Spark's, on stored features.
+        on_features: whether ``network`` is the one that the output's features were made by.
     """
 
     kind: str
@@ -46,6 +64,14 @@ class Parts:
     network: Network
     projection: Projection | None
     chain: Chain
+    others: tuple[Network, ...] = ()
+    taught: tuple[Taught, ...] = ()
+    on_features: bool = True
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """All of them, the bundle's own first."""
+        return (self.network, *self.others)
 
 
 def choose(job: Job, wanted: str | None) -> tuple[str, dict[str, Any]]:
@@ -98,10 +124,38 @@ def gather(job: Job, kind: str, facts: dict[str, Any]) -> Parts:
         BundleError: the configuration asks for another network, or the classifier is of a kind that cannot leave Spark.
         OutputError: a part of it is gone or damaged.
     """
-    return _of_spark(job, facts) if kind == "classifier" else _taught(job, facts)
+    if kind == "classifier":
+        return _of_spark(job, facts)
+    taught = _taught(job, facts)
+    chain = Chain(taught.answer, tuple(facts["labels"]), {})
+    return Parts(kind, facts, taught.network, None, chain, (), (taught,), False)
 
 
 def _of_spark(job: Job, facts: dict[str, Any]) -> Parts:
+    """A classifier of Spark ML, or a chain, of which steps may be networks that were taught."""
+    taught = {label: _taught(job, _facts_of(job, id_)) for label, id_ in _asked(facts).items()}
+    others = [one for one in _steps(facts) if len(one["labels"]) > 1 and one["of"] not in taught]
+    if taught and None in taught and not others:
+        # Nothing is left that looks at features.
+        return _all_taught(job, facts, taught)
+    network, projection = _features_of(job, facts)
+    width = len(projection.components) if projection else network.embedding.width
+    sources = {label: number for number, label in enumerate(taught, 1)}
+    chain = _chain(job, facts, width, taught, sources)
+    networks = tuple(one.network for one in taught.values())
+    return Parts("classifier", facts, network, projection, chain, networks, tuple(taught.values()))
+
+
+def _all_taught(job: Job, facts: dict[str, Any], taught: dict[str | None, Taught]) -> Parts:
+    first, *others = taught.values()
+    sources = {label: number for number, label in enumerate(taught)}
+    chain = _chain(job, facts, first.network.embedding.width, taught, sources)
+    networks = tuple(one.network for one in others)
+    return Parts("classifier", facts, first.network, None, chain, networks, tuple(taught.values()), False)
+
+
+def _features_of(job: Job, facts: dict[str, Any]) -> tuple[Network, Projection | None]:
+    """The network that a classifier's features were made by, and the PCA behind it."""
     embedding = Embedding.from_json(facts["embedding"])
     network = prepare_network(_with_openvino(job.config), embedding.precision)
     if network.embedding.fingerprint != embedding.fingerprint:
@@ -110,43 +164,55 @@ def _of_spark(job: Job, facts: dict[str, Any]) -> Parts:
             f" {network.embedding.folder}: {_difference(embedding, network.embedding)}; give the configuration that it"
             " was trained with"
         )
-    projection = None
-    if facts["pca"]:
-        path = join(job.folder("pca", facts["pca"]), "pca.npz")
-        try:
-            projection = Projection.from_bytes(job.store.read(path, MAX_ARRAYS_BYTES))
-        except (FetchError, ValueError, KeyError) as error:
-            raise OutputError(f"{path} cannot be read ({error}); run `mirabelle reduce` and `train` again") from error
-    width = len(projection.components) if projection else embedding.width
-    return Parts("classifier", facts, network, projection, _chain(job, facts, width))
+    if not facts["pca"]:
+        return network, None
+    path = join(job.folder("pca", facts["pca"]), "pca.npz")
+    try:
+        return network, Projection.from_bytes(job.store.read(path, MAX_ARRAYS_BYTES))
+    except (FetchError, ValueError, KeyError) as error:
+        raise OutputError(f"{path} cannot be read ({error}); run `mirabelle reduce` and `train` again") from error
 
 
-def _chain(job: Job, facts: dict[str, Any], width: int) -> Chain:
-    """The classifier, or those of a chain.
+def _steps(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of a chain; none of another classifier."""
+    return list((facts.get("chain") or {"steps": []})["steps"])
 
-    Raises:
-        BundleError: a step of the chain is a network of its own.
-    """
+
+def _asked(facts: dict[str, Any]) -> dict[str | None, str]:
+    """Ids of the taught networks that a chain asks, by coarse label; under None the first."""
+    first: dict[str | None, str] = {None: facts["first"]} if facts.get("first") else {}
+    # A single label is answered by itself, whatever network was named for it.
+    return first | {
+        str(one["of"]): one["network"] for one in _steps(facts) if one["network"] and len(one["labels"]) > 1
+    }
+
+
+def _facts_of(job: Job, id_: str) -> dict[str, Any]:
+    return _read(job, join(job.folder("finetuned", id_), "finetuned.json"))
+
+
+def _chain(
+    job: Job,
+    facts: dict[str, Any],
+    width: int,
+    taught: dict[str | None, Taught],
+    sources: dict[str | None, int],
+) -> Chain:
+    """The classifier, or those of a chain; ``width`` is of the first network's rows."""
     folder, labels = job.folder("classifier", facts["id"]), tuple(facts["labels"])
+
+    def answer(label: str | None, model: str | None) -> Classifier:
+        if label in taught:
+            return taught[label].answer
+        return constant(width) if model is None else read_classifier(job.store, join(folder, model))
+
+    first = answer(None, "model")
     told = facts.get("chain")
     if told is None:
-        return Chain(read_classifier(job.store, join(folder, "model")), labels, {})
-    networks = [one["network"] for one in told["steps"] if one.get("network")]
-    if taught := facts.get("first") or next(iter(networks), None):
-        raise BundleError(
-            f"the chain {facts['id']} asks the network {taught}, and a bundle has one network; bundle that by itself"
-            " (--id), or train the chain without classify.networks"
-        )
-    steps = {
-        str(one["of"]): Step(
-            tuple(one["labels"]),
-            read_classifier(job.store, join(folder, one["model"])) if one["model"] else constant(width),
-        )
-        for one in told["steps"]
-    }
+        return Chain(first, labels, {})
+    steps = {str(one["of"]): Step(tuple(one["labels"]), answer(str(one["of"]), one["model"])) for one in told["steps"]}
     thresholds = told["thresholds"]
-    first = read_classifier(job.store, join(folder, "model"))
-    return Chain(first, labels, steps, thresholds["fine"], thresholds["coarse"])
+    return Chain(first, labels, steps, thresholds["fine"], thresholds["coarse"], sources)
 
 
 def _difference(one: Embedding, other: Embedding) -> str:
@@ -161,8 +227,7 @@ def _with_openvino(config: Config) -> Config:
     return config.model_copy(update={"engine": config.engine.model_copy(update={"name": "openvino"})})
 
 
-def _taught(job: Job, facts: dict[str, Any]) -> Parts:
-    """A taught network: its layers before the answer are the network, and its answer is a classifier on them."""
+def _taught(job: Job, facts: dict[str, Any]) -> Taught:
     path = join(job.folder("finetuned", facts["id"]), "model.keras")
     try:
         content = job.store.read(path, MAX_WEIGHTS_BYTES)
@@ -185,7 +250,7 @@ def _taught(job: Job, facts: dict[str, Any]) -> Parts:
         )
     link = "logistic" if kernel.shape[1] == 1 else "softmax"
     classifier = Classifier("linear", link, linear(kernel.T, bias))
-    return Parts("finetuned", facts, network, None, Chain(classifier, tuple(facts["labels"]), {}))
+    return Taught(facts, network, classifier)
 
 
 def _precision(config: Config) -> Any:

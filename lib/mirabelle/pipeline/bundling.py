@@ -10,13 +10,14 @@ from typing import Any
 
 from mirabelle.bundle import Bundle, available_cores
 from mirabelle.bundle.chaining import classifier_facts
-from mirabelle.bundle.opened import CARD, FORMAT
+from mirabelle.bundle.opened import CARD, FORMAT, FORMAT_OF_SEVERAL
 from mirabelle.bundle.sealing import MANIFEST, SEAL, TAR, Files, seal, to_tar
 from mirabelle.config import Config
 from mirabelle.config.stores import with_local_weights
 from mirabelle.console import Console
 from mirabelle.errors import BundleError
 from mirabelle.network.cached import cache_folder
+from mirabelle.network.preparing import Network
 from mirabelle.pipeline.bundle_check import check
 from mirabelle.pipeline.bundle_index import make_index
 from mirabelle.pipeline.bundle_parts import Parts, choose, gather
@@ -82,7 +83,7 @@ def _carry_out(job: Job, wanted: str | None, name: str, with_index: bool) -> Non
     job.console.say(_sentence(told["checks"]))
     if with_index:
         with job.runlog.time("index"):
-            found = make_index(job, parts)
+            found = make_index(job, parts, opened)
         told["index"] = {"pictures": len(found.paths), "of": "reduced" if parts.projection else "features"}
         files |= found.to_files()
     files[CARD] = model_card(job, parts, told).encode()
@@ -101,7 +102,11 @@ def _carry_out(job: Job, wanted: str | None, name: str, with_index: bool) -> Non
 
 def files_of(parts: Parts) -> Files:
     """What a bundle consists of but for its card and its index, by name."""
-    files = {f"network/{file}": content for file, content in parts.network.files.items()}
+    files = {
+        f"{folder}/{file}": content
+        for folder, network in zip(_folders(parts), parts.networks, strict=True)
+        for file, content in network.files.items()
+    }
     files[CLASSIFIER] = parts.chain.first.to_bytes()
     for number, step in enumerate(parts.chain.steps.values()):
         files[STEP.format(number)] = step.classifier.to_bytes()
@@ -118,34 +123,45 @@ def facts_of(parts: Parts, run_id: str, name: str, versions: dict[str, str]) -> 
         run_id, name: of the bundle.
         versions: of the packages that make it.
     """
-    facts, network, chain = parts.facts, parts.network, parts.chain
+    facts, chain = parts.facts, parts.chain
+    seen, *others = [_seen(network, folder) for network, folder in zip(parts.networks, _folders(parts), strict=True)]
     reduction = None
     if parts.projection:
         reduction = {"id": facts["pca"], "file": REDUCTION, "components": len(parts.projection.components)}
     return {
-        "format": FORMAT,
+        "format": FORMAT_OF_SEVERAL if others else FORMAT,
         "id": run_id,
         "name": name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "embedding": network.embedding.to_json(),
-        "decode": asdict(network.decode),
-        "network": {"engine": "openvino", "files": {file: f"network/{file}" for file in sorted(network.files)}},
+        **seen,
+        **({"networks": others} if others else {}),
         "reduction": reduction,
         "learnt": {"id": facts["id"], "kind": parts.kind},
         "estimator": f"{facts['estimator']} on {facts['features']}",
         # The network alone is a graph: PCA and classifiers are a few products in float64, as Spark computes them, which
         # OpenVINO's CPU plugin would do in the network's precision.
         "classifiers": [
-            classifier_facts(chain.first, CLASSIFIER, chain.coarse_labels, None),
-            *(
-                classifier_facts(step.classifier, STEP.format(number), step.labels, coarse)
-                for number, (coarse, step) in enumerate(chain.steps.items())
-            ),
+            classifier_facts(chain, CLASSIFIER, None),
+            *(classifier_facts(chain, STEP.format(number), coarse) for number, coarse in enumerate(chain.steps)),
         ],
         "thresholds": {"fine": chain.fine_threshold, "coarse": chain.coarse_threshold},
         "index": None,
         "checks": {},
         "versions": versions,
+    }
+
+
+def _folders(parts: Parts) -> list[str]:
+    """Of the networks, in a bundle."""
+    return ["network", *(f"network-{number}" for number in range(1, len(parts.networks)))]
+
+
+def _seen(network: Network, folder: str) -> dict[str, Any]:
+    """A network, and how it sees pictures, as it stands in a manifest."""
+    return {
+        "embedding": network.embedding.to_json(),
+        "decode": asdict(network.decode),
+        "network": {"engine": "openvino", "files": {file: f"{folder}/{file}" for file in sorted(network.files)}},
     }
 
 

@@ -20,6 +20,7 @@ from mirabelle.finetune import Pictures, read_pictures
 from mirabelle.listing import Listing
 from mirabelle.network.cached import check_room
 from mirabelle.pipeline.job import Job
+from mirabelle.pipeline.source import list_source
 from mirabelle.storage import join
 from mirabelle.worker.fetching import ImageSource
 
@@ -116,6 +117,34 @@ def choose(config: Config, rows: pd.DataFrame) -> tuple[Sides, set[str]]:
         sides.warnings,
     )
     return chosen, set(parted.loc[held, schema.PATH]) - set(own[schema.PATH])
+
+
+def pictures_of(job: Job, facts: dict[str, Any], held: set[str]) -> pd.DataFrame:
+    """``path, label`` of what a taught network learnt from or chose its epoch by, listed anew, by path.
+
+    Args:
+        job: of another run, whose configuration is the one that it was taught with.
+        facts: of the network.
+        held: paths that it was judged on.
+
+    Raises:
+        ConfigError, ListingError: the configuration does not say where the pictures or their labels are.
+        TrainingError: they are others.
+    """
+    lesson = {key: facts["settings"][key] for key in ("label", "step", "validation_share")}
+    config = job.config.model_copy(update={"finetune": job.config.finetune.model_copy(update=lesson)})
+    rows = labelled_rows(config, list_source(job))
+    sides, _ = choose(config, rows)
+    if list(sides.labels) != facts["labels"]:
+        raise ConfigError(
+            f"{facts['id']} was taught {facts['labels']}, and the configuration's pictures have {list(sides.labels)};"
+            " give the configuration that it was taught with"
+        )
+    if config.finetune.step is not None:
+        rows = rows.drop(columns=schema.LABEL).rename(columns={schema.CHAIN_LABEL: schema.LABEL})
+    learnt = set(sides.frame.loc[sides.frame[SIDE] == "train", schema.PATH]) - held
+    found: pd.DataFrame = rows.loc[rows[schema.PATH].isin(learnt), [schema.PATH, schema.LABEL]]
+    return found.reset_index(drop=True)
 
 
 def read_labelled(job: Job, rows: pd.DataFrame, size_px: int, options: DecodeOptions) -> Labelled:

@@ -11,6 +11,7 @@ from mirabelle import schema
 from mirabelle.bundle.chaining import Chain
 from mirabelle.evaluation import Metrics, Standing, confused_pairs
 from mirabelle.network import backbones
+from mirabelle.network.preparing import Network
 from mirabelle.pipeline.bundle_parts import Parts
 from mirabelle.pipeline.compare import standing_of
 from mirabelle.pipeline.flattery import flattered_by_features
@@ -173,6 +174,7 @@ def _made_of(parts: Parts, told: dict[str, Any]) -> str:
             "network",
             f"{embedding.backbone}, weights {embedding.weights}, down to {embedding.layer} ({embedding.pooling})",
         ),
+        *((f"further network {number}", _further(one)) for number, one in enumerate(parts.others, 1)),
         ("licence of published weights", row.licence if embedding.weights == "imagenet" else "that of your weights"),
         ("pictures", f"{embedding.input_px} px square; {embedding.preprocessing}"),
         ("arithmetic", f"network {embedding.precision} by OpenVINO; PCA and classifier float64 by NumPy"),
@@ -186,6 +188,12 @@ def _made_of(parts: Parts, told: dict[str, Any]) -> str:
             ("index", f"{index['pictures']:,} pictures of the training set, by {index['of']}, with thumbnails")
         )
     return _lines(f"{name}: {text}" for name, text in lines)
+
+
+def _further(network: Network) -> str:
+    """Another network of a chain."""
+    embedding = network.embedding
+    return f"{embedding.backbone}, weights {embedding.weights}, down to {embedding.layer}, of {embedding.input_px} px"
 
 
 def _described(chain: Chain) -> str:

@@ -51,7 +51,7 @@ class Served:
             return b""
         grey = Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8))
         png = io.BytesIO()
-        grey.resize(pixels.shape[1::-1], Image.Resampling.BILINEAR).save(png, "PNG")
+        grey.resize((self.bundle.info.input_px,) * 2, Image.Resampling.BILINEAR).save(png, "PNG")
         return png.getvalue()
 
 
@@ -193,7 +193,7 @@ def self_test(bundle: Bundle) -> None:
     file = io.BytesIO()
     Image.fromarray(grey).save(file, "PNG")
     decoded = bundle.decode(file.getvalue())
-    if (decoded.width_px, decoded.height_px) != (96, 64) or decoded.pixels.shape != (info.input_px, info.input_px, 3):
+    if (decoded.width_px, decoded.height_px) != (96, 64) or decoded.pixels.shape != info.pixels:
         raise OutputError(f"the bundle {info.id} decodes pictures to other sizes than it says; make it anew")
     alone = bundle.infer(decoded.pixels[None])
     beside = bundle.infer(np.stack([decoded.pixels[::-1], decoded.pixels]))

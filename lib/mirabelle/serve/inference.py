@@ -58,14 +58,14 @@ async def ready(request: Request) -> Members:
 async def metadata(request: Request, name: str) -> Members:
     """The model's inputs and outputs."""
     bundle = _bundle(request, name)
-    info, side = bundle.info, bundle.info.input_px
+    info = bundle.info
     return {
         "name": info.name,
         "versions": [VERSION],
         "platform": "mirabelle_openvino",
         "inputs": [
             {"name": ENCODED, "datatype": "BYTES", "shape": [-1]},
-            {"name": PIXELS, "datatype": "UINT8", "shape": [-1, side, side, 3]},
+            {"name": PIXELS, "datatype": "UINT8", "shape": [-1, *info.pixels]},
         ],
         "outputs": [
             {"name": output, "datatype": kind, "shape": [-1] if wide is None else [-1, wide]}
@@ -157,9 +157,9 @@ def _check(bundle: Bundle, asked: Inference) -> None:
     for name in asked.outputs or ():
         if name not in known:
             raise wrong(f"there is no such output; there are {', '.join(known)}")
-    side = bundle.info.input_px
-    if asked.tensor.name == PIXELS and asked.tensor.shape[1:] != (side, side, 3):
-        raise wrong(f"{PIXELS!r} has the shape [n, {side}, {side}, 3]")
+    wanted = bundle.info.pixels
+    if asked.tensor.name == PIXELS and asked.tensor.shape[1:] != wanted:
+        raise wrong(f"{PIXELS!r} has the shape [n, {', '.join(map(str, wanted))}]")
 
 
 async def _rows(request: Request, served: Served, tensor: Tensor) -> list[Row]:

@@ -116,6 +116,6 @@ def test_lines_and_tables_say_how_sure_it_is(tmp_path: Path) -> None:
 
 def test_a_step_of_no_label_is_refused() -> None:
     with pytest.raises(BundleError, match="step of 'four', which is none of its labels"):
-        replace(built(), steps={"four": Step(("x",), constant(WIDTH))}).check(WIDTH, "b")
+        replace(built(), steps={"four": Step(("x",), constant(WIDTH))}).check([WIDTH], "b")
     with pytest.raises(BundleError, match="step of 'two': it tells 1 classes apart"):
-        replace(built(), steps={"two": Step(("x", "y"), constant(WIDTH))}).check(WIDTH, "b")
+        replace(built(), steps={"two": Step(("x", "y"), constant(WIDTH))}).check([WIDTH], "b")

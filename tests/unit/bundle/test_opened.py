@@ -151,7 +151,7 @@ def test_what_it_is(bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("facts", "told"),
     [
-        ({"format": 2}, "has the form 2"),
+        ({"format": 3}, "has the form 3"),
         ({"classifiers": []}, "do not fit together"),
         ({"thresholds": {}}, "do not fit together"),
         ({"embedding": {}}, "do not fit together"),

@@ -1,52 +1,78 @@
-"""A server of the stand-in bundle, on a port of its own, in a thread of the test's process."""
+"""A server of the stand-in bundle, on a port of its own, in a thread of the test's process; or one that is there.
+
+``MIRABELLE_TEST_SERVER=http://HOST:PORT`` names a server of the bundle that ``python tests/known_bundle.py FOLDER``
+writes, as in a container (``scripts/container test``). Tests that need to look into a server, or one of their own, are
+then skipped.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 
 from mirabelle.serve.current import Opener
 from mirabelle.serve.running import Server, bound, run
 from mirabelle.serve.settings import load_settings
 from stand_in_bundle import StandIn, open_stand_in, write_stand_in
 
+ELSEWHERE = "MIRABELLE_TEST_SERVER"
 
-@dataclass
-class Serving:
-    """A running server.
+
+class Asked:
+    """A running server, seen from outside.
 
     Attributes:
         client: asks it.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+        self.url = f"http://{host}:{port}"
+        self.client = httpx.Client(base_url=self.url, timeout=30)
+
+    def model(self) -> dict[str, str]:
+        """Who answers, as its answers say it."""
+        told = self.client.get("/v2/models/colours").json()
+        facts = told["parameters"]
+        return {"id": facts["bundle"], "name": told["name"], "fingerprint": facts["fingerprint"]}
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A counter's value; 0 where it was never counted."""
+        for family in text_string_to_metric_families(self.client.get("/metrics").text):
+            for sample in family.samples:
+                if (sample.name, sample.labels) == (f"mirabelle_{name}", labels):
+                    return float(sample.value)
+        return 0.0
+
+
+class Serving(Asked):
+    """A server in this process.
+
+    Attributes:
         bundles: that it opened, newest last.
     """
 
-    port: int
-    server: Server
-    loop: asyncio.AbstractEventLoop
-    bundles: list[StandIn] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+    def __init__(self, port: int, server: Server, loop: asyncio.AbstractEventLoop, bundles: list[StandIn]) -> None:
+        super().__init__("127.0.0.1", port)
+        self.server, self.loop, self.bundles = server, loop, bundles
 
     def call(self, coroutine: Any) -> Any:
         """The result of something awaited on the server's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
-
-    def metric(self, name: str, **labels: str) -> float:
-        """A counter's value; 0 where it was never counted."""
-        return self.server.shared.metrics.registry.get_sample_value(f"mirabelle_{name}", labels) or 0.0
 
 
 @contextmanager
@@ -101,6 +127,7 @@ Serve = Callable[..., Serving]
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Starts servers with settings of the test's own."""
+    _skip_elsewhere("a server of its own")
     from contextlib import ExitStack
 
     with ExitStack() as stack:
@@ -108,10 +135,27 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """One server for all tests that need nothing of their own."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    """One server for all tests that need nothing of their own, seen from outside."""
+    if elsewhere := os.environ.get(ELSEWHERE):
+        address = urlsplit(elsewhere)
+        yield Asked(address.hostname or "127.0.0.1", address.port or 80)
+        return
     with serving(tmp_path_factory.mktemp("serve")) as one:
         yield one
+
+
+@pytest.fixture
+def stand_in(server: Asked) -> Serving:
+    """The same, where it is in this process and has the stand-in."""
+    _skip_elsewhere("the stand-in")
+    assert isinstance(server, Serving)
+    return server
+
+
+def _skip_elsewhere(needed: str) -> None:
+    if ELSEWHERE in os.environ:
+        pytest.skip(f"it needs {needed}, and {ELSEWHERE} names a server")
 
 
 def picture(

@@ -20,7 +20,7 @@ from mirabelle.errors import DecodeError
 from mirabelle.serve.problems import STATUS_OF_REJECT
 from stand_in_bundle import SIDE
 
-from .conftest import Serve, Serving, picture, shares
+from .conftest import Asked, Serve, Serving, picture, shares
 
 RED, BLUE = (200, 100, 50), (10, 20, 240)
 PNG = {"content-type": "image/png"}
@@ -30,11 +30,11 @@ def files(*contents: bytes) -> list[tuple[str, tuple[str, bytes, str]]]:
     return [("picture", (f"{place}.png", content, "image/png")) for place, content in enumerate(contents)]
 
 
-def test_one_picture_as_it_is(server: Serving) -> None:
+def test_one_picture_as_it_is(server: Asked) -> None:
     answer = server.client.post("/v1/predict", content=picture(RED), headers=PNG)
     assert answer.status_code == 200
     told = answer.json()
-    assert told["model"] == {"id": "one", "name": "colours", "fingerprint": "f" * 64}
+    assert told["model"] == server.model()
     assert told["request_id"] == answer.headers["x-request-id"]
     (one,) = told["pictures"]
     assert (one["name"], one["width_px"], one["height_px"]) == (None, 20, 10)
@@ -45,7 +45,7 @@ def test_one_picture_as_it_is(server: Serving) -> None:
     assert "explanation" not in one
 
 
-def test_several_pictures_of_a_form_in_order(server: Serving) -> None:
+def test_several_pictures_of_a_form_in_order(server: Asked) -> None:
     told = server.client.post("/v1/predict?top=1&features=true", files=files(picture(RED), picture(BLUE))).json()
     assert [one["name"] for one in told["pictures"]] == ["0.png", "1.png"]
     assert [one["label"] for one in told["pictures"]] == ["red", "blue"]
@@ -53,7 +53,7 @@ def test_several_pictures_of_a_form_in_order(server: Serving) -> None:
     assert np.array([one["features"] for one in told["pictures"]]) == pytest.approx(np.array([RED, BLUE]), abs=1e-4)
 
 
-def test_a_bad_picture_among_good_ones_fails_alone(server: Serving) -> None:
+def test_a_bad_picture_among_good_ones_fails_alone(server: Asked) -> None:
     before = server.metric("rejects_total", code="not_an_image")
     told = server.client.post("/v1/predict", files=files(picture(RED), b"<!doctype html>", picture(BLUE)))
     assert told.status_code == 200
@@ -64,7 +64,7 @@ def test_a_bad_picture_among_good_ones_fails_alone(server: Serving) -> None:
     assert server.metric("rejects_total", code="not_an_image") == before + 1
 
 
-def test_nothing_but_bad_pictures_is_a_problem(server: Serving) -> None:
+def test_nothing_but_bad_pictures_is_a_problem(server: Asked) -> None:
     answer = server.client.post("/v1/embed", files=files(picture()[:40], b""))
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
@@ -83,7 +83,7 @@ def test_nothing_but_bad_pictures_is_a_problem(server: Serving) -> None:
         (picture(size=(1, 1)).replace(b"IDAT", b"JDAT"), 422, "corrupt"),
     ],
 )
-def test_each_reject_has_its_status(server: Serving, content: bytes, status: int, code: str) -> None:
+def test_each_reject_has_its_status(server: Asked, content: bytes, status: int, code: str) -> None:
     answer = server.client.post("/v1/predict", content=content, headers=PNG)
     told = answer.json()
     assert (answer.status_code, told["code"]) == (status, code), told
@@ -92,7 +92,7 @@ def test_each_reject_has_its_status(server: Serving, content: bytes, status: int
     assert told["request_id"] == answer.headers["x-request-id"]
 
 
-def test_awkward_files_get_what_the_decoder_says(server: Serving) -> None:
+def test_awkward_files_get_what_the_decoder_says(server: Asked) -> None:
     folder = SHARED / "data" / "awkward"
     if not folder.is_dir():
         pytest.skip("the awkward pictures (shared/data/awkward) are not on this machine")
@@ -110,50 +110,54 @@ def test_awkward_files_get_what_the_decoder_says(server: Serving) -> None:
 
 
 @pytest.mark.parametrize("query", ["top=0", "top=x", "top=1e3", "features=perhaps", "explain=2"])
-def test_parameters_that_make_no_sense(server: Serving, query: str) -> None:
+def test_parameters_that_make_no_sense(server: Asked, query: str) -> None:
     answer = server.client.post(f"/v1/predict?{query}", content=picture(), headers=PNG)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
     assert answer.json()["errors"][0]["in"] == f"query.{query.partition('=')[0]}"
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/json", "multipart/mixed; boundary=a", ""])
-def test_other_kinds_of_content(server: Serving, kind: str) -> None:
+def test_other_kinds_of_content(server: Asked, kind: str) -> None:
     answer = server.client.post("/v1/predict", content=picture(), headers={"content-type": kind})
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
     encoded = server.client.post("/v1/predict", content=picture(), headers={**PNG, "content-encoding": "gzip"})
     assert encoded.status_code == 415
 
 
-def test_what_it_looked_at_is_a_picture_of_the_inputs_size(server: Serving) -> None:
-    told = server.client.post("/v1/predict?explain=true", content=picture((255, 255, 255)), headers=PNG).json()
+def test_what_it_looked_at_is_a_picture_of_the_inputs_size(stand_in: Serving) -> None:
+    told = stand_in.client.post("/v1/predict?explain=true", content=picture((255, 255, 255)), headers=PNG).json()
     kind, _, encoded = told["pictures"][0]["explanation"].partition(",")
     assert kind == "data:image/png;base64"
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as heat:
         assert (heat.size, heat.mode, heat.getextrema()) == ((SIDE, SIDE), "L", (255, 255))
-    too_many = server.client.post("/v1/predict?explain=true", files=files(*[picture()] * 5))
+    too_many = stand_in.client.post("/v1/predict?explain=true", files=files(*[picture()] * 5))
     assert (too_many.status_code, too_many.json()["code"]) == (413, "too_many_pictures")
 
 
-def test_neighbours(server: Serving, serve: Serve) -> None:
+def test_neighbours(server: Asked) -> None:
     told = server.client.post("/v1/neighbours?k=2", content=picture(), headers=PNG).json()
-    assert told["pictures"][0]["neighbours"][0] == {
+    nearest, next_ = told["pictures"][0]["neighbours"]
+    assert nearest == {
         "path": "red.png",
         "label": "red",
-        "cosine": 1.0,
+        "cosine": pytest.approx(1.0, abs=1e-6),
         "thumbnail": "data:image/png;base64,iVBORw==",
     }
-    assert len(told["pictures"][0]["neighbours"]) == 2
+    assert next_["cosine"] <= nearest["cosine"]
+
+
+def test_neighbours_without_an_index(serve: Serve) -> None:
     without = serve(index=False).client.post("/v1/neighbours", content=picture(), headers=PNG)
     assert (without.status_code, without.json()["code"]) == (404, "no_index")
     assert "--index" in without.json()["detail"]
 
 
-def test_a_picture_that_the_network_fails_on_fails_alone(server: Serving) -> None:
-    answer = server.client.post("/v1/predict", files=files(picture(RED), picture((13, 13, 13))))
+def test_a_picture_that_the_network_fails_on_fails_alone(stand_in: Serving) -> None:
+    answer = stand_in.client.post("/v1/predict", files=files(picture(RED), picture((13, 13, 13))))
     good, bad = answer.json()["pictures"]
     assert good["label"] == "red"
     assert bad["rejected"] == {"code": "engine_failed", "stage": "embed", "detail": "poisoned"}
-    alone = server.client.post("/v1/predict", content=picture((13, 13, 13)), headers=PNG)
+    alone = stand_in.client.post("/v1/predict", content=picture((13, 13, 13)), headers=PNG)
     assert (alone.status_code, alone.json()["code"]) == (500, "engine_failed")
 
 
@@ -174,9 +178,7 @@ def ask_in_threads(one: Serving, count: int) -> list[httpx.Response]:
     answers: list[Any] = [None] * count
 
     def ask(place: int) -> None:
-        answers[place] = httpx.post(
-            f"http://127.0.0.1:{one.port}/v1/predict", content=picture(), headers=PNG, timeout=30
-        )
+        answers[place] = httpx.post(f"{one.url}/v1/predict", content=picture(), headers=PNG, timeout=30)
 
     threads = [threading.Thread(target=ask, args=(place,)) for place in range(count)]
     for thread in threads:
@@ -226,7 +228,7 @@ def test_bodies_that_are_held_have_a_limit_together(serve: Serve) -> None:
     assert one.server.shared.held.bytes == 0
 
 
-def test_file_names_are_shown_and_never_opened(server: Serving, tmp_path: Path) -> None:
+def test_file_names_are_shown_and_never_opened(server: Asked, tmp_path: Path) -> None:
     for name, shown in (
         ("../../etc/passwd", "passwd"),
         ("C:\\pictures\\a.png", "a.png"),

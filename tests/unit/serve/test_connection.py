@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Serve, Serving, picture
+from .conftest import Asked, Serve, picture
 
 HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
 
@@ -45,8 +45,8 @@ class Wire:
 
 
 @contextmanager
-def connected(one: Serving) -> Iterator[Wire]:
-    with socket.create_connection(("127.0.0.1", one.port), timeout=10) as connection:
+def connected(one: Asked) -> Iterator[Wire]:
+    with socket.create_connection((one.host, one.port), timeout=10) as connection:
         wire = Wire(connection)
         try:
             yield wire
@@ -54,7 +54,7 @@ def connected(one: Serving) -> Iterator[Wire]:
             wire._reader.close()
 
 
-def still_serves(one: Serving) -> bool:
+def still_serves(one: Asked) -> bool:
     return one.client.post("/v1/predict", content=picture(), headers={"content-type": "image/png"}).status_code == 200
 
 
@@ -97,16 +97,16 @@ def test_bodies_that_come_byte_by_byte(serve: Serve) -> None:
     assert still_serves(one)
 
 
-def test_a_body_shorter_than_it_says(server: Serving) -> None:
+def test_a_body_shorter_than_it_says(server: Asked) -> None:
     with connected(server) as connection:
         connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\nabc")
         connection.done_sending()
         assert connection.rest() == b""
     assert still_serves(server)
-    assert server.server.shared.held.bytes == 0
+    assert server.metric("held_bytes") == 0
 
 
-def test_a_body_longer_than_it_says(server: Serving) -> None:
+def test_a_body_longer_than_it_says(server: Asked) -> None:
     body = picture()
     with connected(server) as connection:
         connection.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body + b"\x00\x01 and more\r\n\r\n")
@@ -129,7 +129,7 @@ def test_a_body_longer_than_it_says(server: Serving) -> None:
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\n",
     ],
 )
-def test_what_is_no_http(server: Serving, head: bytes) -> None:
+def test_what_is_no_http(server: Asked, head: bytes) -> None:
     with connected(server) as connection:
         connection.sendall(head + b"\r\n\r\n")
         connection.done_sending()
@@ -147,7 +147,7 @@ def test_what_is_no_http(server: Serving, head: bytes) -> None:
     ],
     ids=["one long", "many", "a token of 1 MB"],
 )
-def test_floods_of_headers(server: Serving, flood: bytes) -> None:
+def test_floods_of_headers(server: Asked, flood: bytes) -> None:
     with connected(server) as connection:
         with suppress(ConnectionError):
             connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n" + flood + b"\r\n\r\n")
@@ -188,7 +188,7 @@ def test_clients_that_go_before_they_are_answered(serve: Serve) -> None:
     assert still_serves(one)
 
 
-def test_requests_behind_each_other_on_one_connection(server: Serving) -> None:
+def test_requests_behind_each_other_on_one_connection(server: Asked) -> None:
     body = picture()
     request = HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
     with connected(server) as connection:
@@ -213,7 +213,7 @@ def test_a_client_that_waits_to_be_told_to_go_on(serve: Serve) -> None:
         assert connection.answer()[0] == 200
 
 
-def test_a_form_of_ten_thousand_parts(server: Serving) -> None:
+def test_a_form_of_ten_thousand_parts(server: Asked) -> None:
     part = b'--b\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\nx\r\n'
     started = time.monotonic()
     answer = server.client.post(

@@ -12,14 +12,14 @@ from mirabelle.serve.asking import Rates, Tokens
 from mirabelle.serve.logs import told
 from mirabelle.serve.problems import Problem
 
-from .conftest import Serve, Serving, picture
+from .conftest import Asked, Serve, Serving, picture
 
 PNG = {"content-type": "image/png"}
 TOKEN = "right-0123456789abcdef"
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/health/live", "/v2/health/ready", "/nowhere", "/v1/predict"])
-def test_every_answer_has_the_headers_that_browsers_need(server: Serving, path: str) -> None:
+def test_every_answer_has_the_headers_that_browsers_need(server: Asked, path: str) -> None:
     headers = server.client.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
     policy = headers["content-security-policy"]
@@ -29,14 +29,14 @@ def test_every_answer_has_the_headers_that_browsers_need(server: Serving, path: 
     assert "server" not in headers
 
 
-def test_a_requests_id_is_its_clients_where_that_is_one(server: Serving) -> None:
+def test_a_requests_id_is_its_clients_where_that_is_one(server: Asked) -> None:
     assert server.client.get("/", headers={"x-request-id": "mine-1.2_3"}).headers["x-request-id"] == "mine-1.2_3"
     for bad in ("a b", "x" * 65, '"', ""):
         told = server.client.get("/", headers={"x-request-id": bad}).headers["x-request-id"]
         assert len(told) == 32
 
 
-def test_addresses_and_methods_that_are_not_there(server: Serving) -> None:
+def test_addresses_and_methods_that_are_not_there(server: Asked) -> None:
     for method, path, status, code in (
         ("GET", "/nowhere", 404, "not_found"),
         ("GET", "/static/../secret", 404, "not_found"),

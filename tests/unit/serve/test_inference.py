@@ -15,7 +15,7 @@ from mirabelle.serve.problems import Problem
 from mirabelle.serve.tensors import parse
 from stand_in_bundle import SIDE
 
-from .conftest import Serving, picture, shares
+from .conftest import Asked, picture, shares
 
 RED, BLUE = (200, 100, 50), (10, 20, 240)
 INFER = "/v2/models/colours/infer"
@@ -30,7 +30,7 @@ def pixels(*colours: tuple[int, int, int]) -> np.ndarray:
     return np.stack([np.full((SIDE, SIDE, 3), colour, np.uint8) for colour in colours])
 
 
-def test_what_the_server_says_of_itself(server: Serving) -> None:
+def test_what_the_server_says_of_itself(server: Asked) -> None:
     assert server.client.get("/v2").json()["name"] == "mirabelle"
     assert server.client.get("/v2/health/live").json() == {"live": True}
     assert server.client.get("/v2/health/ready").json() == {"ready": True}
@@ -41,7 +41,7 @@ def test_what_the_server_says_of_itself(server: Serving) -> None:
         "label": [-1],
         "given": [-1],
         "features": [-1, 3],
-        "reduced": [-1, 2],
+        "reduced": [-1, 3],
     }
     assert told["parameters"]["labels"] == ["red", "green", "blue"]
     assert server.client.get("/v2/models/colours/versions/1/ready").json() == {"name": "colours", "ready": True}
@@ -49,7 +49,7 @@ def test_what_the_server_says_of_itself(server: Serving) -> None:
         assert server.client.get(path).status_code == 404
 
 
-def test_pictures_in_base64(server: Serving) -> None:
+def test_pictures_in_base64(server: Asked) -> None:
     body = {"id": "42", "inputs": [encoded(picture(RED), picture(BLUE))]}
     told = server.client.post(INFER, json=body).json()
     assert (told["model_name"], told["model_version"], told["id"]) == ("colours", "1", "42")
@@ -60,7 +60,7 @@ def test_pictures_in_base64(server: Serving) -> None:
     assert found == pytest.approx(np.array([list(shares(RED).values()), list(shares(BLUE).values())]), abs=1e-6)
 
 
-def test_pixels_in_json_and_outputs_that_are_asked_for(server: Serving) -> None:
+def test_pixels_in_json_and_outputs_that_are_asked_for(server: Asked) -> None:
     one = {"name": "pixels", "shape": [1, SIDE, SIDE, 3], "datatype": "UINT8", "data": pixels(RED).tolist()}
     body = {"inputs": [one], "outputs": [{"name": "features"}]}
     told = server.client.post(INFER, json=body).json()
@@ -72,9 +72,9 @@ def test_pixels_in_json_and_outputs_that_are_asked_for(server: Serving) -> None:
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_a_published_client(server: Serving, binary: bool) -> None:
+def test_a_published_client(server: Asked, binary: bool) -> None:
     triton = pytest.importorskip("tritonclient.http")
-    with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+    with triton.InferenceServerClient(f"{server.host}:{server.port}") as client:
         assert client.is_server_live()
         assert client.is_server_ready()
         assert client.is_model_ready("colours")
@@ -100,7 +100,7 @@ def test_a_published_client(server: Serving, binary: bool) -> None:
         assert "there is no such output" in str(no.value)
 
 
-def test_a_bad_picture_fails_the_request_and_is_named(server: Serving) -> None:
+def test_a_bad_picture_fails_the_request_and_is_named(server: Asked) -> None:
     answer = server.client.post(INFER, json={"inputs": [encoded(picture(), b"no picture")]})
     told = answer.json()
     assert (answer.status_code, told["code"], told["picture"]) == (415, "not_an_image", 1)
@@ -140,20 +140,20 @@ def wrong_bodies() -> list[Any]:
 
 
 @pytest.mark.parametrize("body", wrong_bodies(), ids=str)
-def test_bodies_that_make_no_sense(server: Serving, body: Any) -> None:
+def test_bodies_that_make_no_sense(server: Asked, body: Any) -> None:
     answer = server.client.post(INFER, json=body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b'{"inputs": NaN}', b"1e999"])
-def test_bodies_that_are_no_json(server: Serving, body: bytes) -> None:
+def test_bodies_that_are_no_json(server: Asked, body: bytes) -> None:
     answer = server.client.post(INFER, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["code"] in ("bad_json", "bad_tensor")
 
 
-def test_too_many_pictures(server: Serving) -> None:
+def test_too_many_pictures(server: Asked) -> None:
     body = {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [10**12], "data": []}]}
     assert server.client.post(INFER, json=body).status_code == 413
 

@@ -14,7 +14,7 @@ import pytest
 
 from browsers import WANTED, seen_at, started, wait
 
-from .conftest import Serve, Serving, picture
+from .conftest import Asked, Serve, picture
 
 pytestmark = [pytest.mark.slow, WANTED]
 
@@ -27,9 +27,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield driver
 
 
-def view(driver: Any, one: Serving, path: str = "/", width: int = 1280, dark: bool = False) -> None:
+def view(driver: Any, one: Asked, path: str = "/", width: int = 1280, dark: bool = False) -> None:
     seen_at(driver, width, dark)
-    driver.get(f"http://127.0.0.1:{one.port}{path}")
+    driver.get(f"{one.url}{path}")
     if path == "/":
         wait(driver, "document.documentElement.dataset.ready")
 
@@ -55,9 +55,7 @@ def photograph(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (375, False), (375, True)])
-def test_a_chosen_photograph_is_answered(
-    browser: Any, server: Serving, photograph: Path, width: int, dark: bool
-) -> None:
+def test_a_chosen_photograph_is_answered(browser: Any, server: Asked, photograph: Path, width: int, dark: bool) -> None:
     view(browser, server, width=width, dark=dark)
     choose(browser, photograph)
     wait(browser, "document.querySelector('.near li')")
@@ -73,11 +71,11 @@ def test_a_chosen_photograph_is_answered(
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.execute_script("return document.querySelectorAll('.card b').length") == 0
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map(it => it.name)")
-    assert all(name.startswith((f"http://127.0.0.1:{server.port}/", "blob:", "data:")) for name in loaded), loaded
+    assert all(name.startswith((f"{server.url}/", "blob:", "data:")) for name in loaded), loaded
     assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []
 
 
-def test_what_the_network_looked_at_is_laid_over_the_picture(browser: Any, server: Serving, photograph: Path) -> None:
+def test_what_the_network_looked_at_is_laid_over_the_picture(browser: Any, server: Asked, photograph: Path) -> None:
     from selenium.webdriver.common.by import By
 
     view(browser, server)
@@ -90,7 +88,7 @@ def test_what_the_network_looked_at_is_laid_over_the_picture(browser: Any, serve
     assert browser.execute_script("return document.querySelector('.heat').naturalWidth") == 8
 
 
-def test_several_are_answered_and_a_bad_one_says_why(browser: Any, server: Serving, tmp_path: Path) -> None:
+def test_several_are_answered_and_a_bad_one_says_why(browser: Any, server: Asked, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.png", tmp_path / "bad.jpg"
     good.write_bytes(picture((1, 2, 200)))
     bad.write_bytes(b"<!doctype html>")
@@ -107,7 +105,7 @@ def test_several_are_answered_and_a_bad_one_says_why(browser: Any, server: Servi
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
-def test_pictures_can_be_dropped_and_pasted(browser: Any, server: Serving, way: str) -> None:
+def test_pictures_can_be_dropped_and_pasted(browser: Any, server: Asked, way: str) -> None:
     view(browser, server)
     encoded = base64.b64encode(picture((5, 200, 50))).decode()
     browser.execute_script(
@@ -127,7 +125,7 @@ def test_pictures_can_be_dropped_and_pasted(browser: Any, server: Serving, way: 
     assert texts(browser, ".card h2") == ["green"]
 
 
-def test_all_can_be_done_with_the_keyboard(browser: Any, server: Serving) -> None:
+def test_all_can_be_done_with_the_keyboard(browser: Any, server: Asked) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
@@ -172,7 +170,7 @@ def test_a_server_with_tokens_asks_for_one(browser: Any, serve: Serve, photograp
 
 
 @pytest.mark.parametrize("width", [1280, 375])
-def test_the_documentation_fits_and_needs_no_script(browser: Any, server: Serving, width: int) -> None:
+def test_the_documentation_fits_and_needs_no_script(browser: Any, server: Asked, width: int) -> None:
     view(browser, server, "/docs", width)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.execute_script("return document.scripts.length") == 0
