@@ -95,9 +95,12 @@ def test_its_training_pictures_are_its_neighbours(tmp_path: Path, capsys: pytest
     assert main(["bundle", "--quiet", *sets, "--set", "decode.ground=[0, 0, 0]"]) == 2
     assert "give the configuration that it was taught with" in capsys.readouterr().err
     # What it learnt from is listed anew, so the configuration must say where that is.
-    where = ["--set", f"images.root={tmp_path / 'pictures'}", "--set", "images.layout={label}/{name}"]
     assert main(["bundle", "--quiet", "--index", *sets]) == 2
-    assert main(["bundle", "--quiet", "--index", *sets, *where]) == 0
+    assert "images.root is not set" in capsys.readouterr().err
+    (where := tmp_path / "where.yaml").write_text(
+        f"images: {{root: {tmp_path / 'pictures'}, layout: '{{label}}/{{name}}'}}\n"
+    )
+    assert main(["bundle", "--quiet", "--index", "--config", str(where), *sets]) == 0
     whole = open_bundle(str(max(path for path in (output / "bundle").iterdir() if path.is_dir())))
     held = set(pd.concat([pd.read_parquet(path) for path in (output / "predictions").rglob("*.parquet")])["path"])
     learnt = [path for path in sorted((tmp_path / "pictures").rglob("*.png")) if str(path) not in held]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mirabelle.cli.shared import BreakLease, ConfigFile, Quiet, Settings, load, open_console, print_summary
+from mirabelle.cli.shared import NO_PICTURES, BreakLease, ConfigFile, Quiet, Settings, load, open_console, print_summary
 from mirabelle.errors import BarNotMet, PreflightError
 
 verbs = typer.Typer()
@@ -36,7 +36,7 @@ def bundle(
     """
     from mirabelle.pipeline.bundling import bundle as carry_out
 
-    loaded = load(config, set_, "images.root=.")
+    loaded = load(config, set_, NO_PICTURES)
     print_summary(carry_out(loaded, open_console(quiet), id_, name, index, break_lease))
 
 

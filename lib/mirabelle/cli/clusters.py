@@ -38,7 +38,7 @@ def pack(
 
     # Checked by itself: --arch and --for have the words of an error in them.
     wanted = Wanted(arch, python, part, include_python)  # type: ignore[arg-type]
-    packed = packing.pack(load(config, set_, *NO_PLACES), wanted, Path(to), open_console(quiet))
+    packed = packing.pack(load(config, set_, NO_PLACES), wanted, Path(to), open_console(quiet))
     print_summary(packing.summary(packed))
 
 

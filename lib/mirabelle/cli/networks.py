@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from mirabelle.cli.shared import BreakLease, ConfigFile, DryRun, Quiet, Settings, load, open_console, print_summary
+from mirabelle.cli.shared import (
+    NO_PICTURES,
+    BreakLease,
+    ConfigFile,
+    DryRun,
+    Quiet,
+    Settings,
+    load,
+    open_console,
+    print_summary,
+)
 from mirabelle.errors import BarNotMet
 
 verbs = typer.Typer()
@@ -50,7 +60,7 @@ def compare(
     """
     from mirabelle.pipeline.compare import as_table, compare_classifiers
 
-    found, path = compare_classifiers(load(config, set_, "images.root=."), open_console(quiet), break_lease)
+    found, path = compare_classifiers(load(config, set_, NO_PICTURES), open_console(quiet), break_lease)
     typer.echo(as_table(found))
     print_summary([("comparison", path)])
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mirabelle.cli.shared import NO_PLACES, ConfigFile, Settings, load
+from mirabelle.cli.shared import NO_PICTURES, NO_PLACES, ConfigFile, Settings, load
 
 verbs = typer.Typer()
 
@@ -29,9 +29,9 @@ def inspect(
     elif target is None:
         raise typer.BadParameter("name an output folder or a backbone, or give --backbones")
     elif target.lower() in REGISTRY and not Path(target).is_dir():
-        typer.echo(inspection.show_backbone(load(config, set_, f"backbone.name={target}", *NO_PLACES)))
+        typer.echo(inspection.show_backbone(load(config, [f"backbone.name={target}", *(set_ or [])], NO_PLACES)))
     else:
-        loaded = load(config, set_, *NO_PLACES)
+        loaded = load(config, set_, NO_PLACES)
         typer.echo(inspection.show_output(target, s3_options(loaded)))
 
 
@@ -47,7 +47,7 @@ def verify(
     from mirabelle.storage import absolute
     from mirabelle.verification import verify as verify_output
 
-    loaded = load(config, [*(set_ or []), *([f"output={output}"] if output else [])], "images.root=.")
+    loaded = load(config, [*(set_ or []), *([f"output={output}"] if output else [])], NO_PICTURES)
     root = absolute(loaded.output)
     found = verify_output(store_of(loaded, root), root, deep)
     print(found)
@@ -70,7 +70,7 @@ def check(
     from mirabelle.inspection import check_newest, parse_duration
 
     age = parse_duration(newer_than)
-    typer.echo(check_newest(output, age, command, s3_options(load(config, set_, *NO_PLACES))))
+    typer.echo(check_newest(output, age, command, s3_options(load(config, set_, NO_PLACES))))
 
 
 @verbs.command()
@@ -78,7 +78,7 @@ def doctor(config: ConfigFile = None, set_: Settings = None) -> None:
     """Check that this machine and every executor can do the work, before any image is read."""
     from mirabelle.inspection import diagnose
 
-    typer.echo(diagnose(load(config, set_, *NO_PLACES)))
+    typer.echo(diagnose(load(config, set_, NO_PLACES)))
 
 
 @verbs.command()
@@ -90,7 +90,7 @@ def weights(
     """Fetch a network's ImageNet weights into the cache, check them, and say where they are from."""
     from mirabelle.inspection import fetch_weights
 
-    typer.echo(fetch_weights(load(config, [*(set_ or []), f"backbone.name={backbone}"], *NO_PLACES)))
+    typer.echo(fetch_weights(load(config, [*(set_ or []), f"backbone.name={backbone}"], NO_PLACES)))
 
 
 @verbs.command("config")

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from mirabelle.cli.shared import BreakLease, ConfigFile, DryRun, Quiet, Settings, load, open_console, print_summary
+from mirabelle.cli.shared import (
+    NO_PICTURES,
+    BreakLease,
+    ConfigFile,
+    DryRun,
+    Quiet,
+    Settings,
+    load,
+    open_console,
+    print_summary,
+)
 from mirabelle.errors import BarNotMet, PreflightError
 
 verbs = typer.Typer()
@@ -44,7 +54,7 @@ def crawl(
     if explain:
         typer.echo(verbs.explain())
         return
-    loaded = load(config, set_, "images.root=.")
+    loaded = load(config, set_, NO_PICTURES)
     console = open_console(quiet)
     if check:
         typer.echo(verbs.check(loaded, console))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,15 +31,16 @@ BreakLease = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and the summary alone.")]
 
-# For verbs to which pictures and output mean nothing, so that none need be named.
-NO_PLACES = ("images.root=.", "output=.")
+# For verbs to which pictures mean nothing, so that none need be named; and for those to which the output means nothing.
+NO_PICTURES = {"images.root": ""}
+NO_PLACES = {**NO_PICTURES, "output": "."}
 
 
-def load(config: str | None, settings: list[str] | None, *defaults: str) -> Config:
+def load(config: str | None, settings: list[str] | None, defaults: Mapping[str, str] | None = None) -> Config:
     """The configuration: file, environment and settings, over what is taken for granted here."""
     from mirabelle.config.stores import load_config
 
-    return load_config(config, [*defaults, *(settings or [])])
+    return load_config(config, settings or [], defaults=defaults)
 
 
 def open_console(quiet: bool) -> Console:

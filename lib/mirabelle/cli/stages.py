@@ -8,6 +8,7 @@ import typer
 
 from mirabelle.cli.shared import (
     BEGAN,
+    NO_PICTURES,
     BreakLease,
     ConfigFile,
     DryRun,
@@ -100,7 +101,7 @@ def compact(
     from mirabelle.pipeline.compact import compact as carry_out
     from mirabelle.pipeline.compact import dry_run as foretell
 
-    loaded = load(config, set_, "images.root=.")
+    loaded = load(config, set_, NO_PICTURES)
     if dry_run:
         foretell(loaded, Console(), embedding)
         return

@@ -1,7 +1,7 @@
 """How a run's configuration is put together. [the one YAML file it is given, environment; driver only]
 
-YAML file, then environment (``MIRABELLE_IMAGES__ROOT``), then ``--set images.root=...``: later wins. Validated wholly,
-with every mistake reported at once, before anything heavy starts.
+What is taken for granted, YAML file, environment (``MIRABELLE_IMAGES__ROOT``), ``--set images.root=...``: later wins.
+Validated wholly, with every mistake reported at once, before anything heavy starts.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def load(
     settings: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     content: bytes | None = None,
+    defaults: Mapping[str, str] | None = None,
 ) -> Config:
     """Put a configuration together and validate it.
 
@@ -34,6 +35,7 @@ def load(
         settings: ``key=value`` strings, the values in YAML (``reduce.components=19``).
         environment: variables that start with ``MIRABELLE_``; default: the process's own.
         content: of the file, where it is not on this machine's disk and was read already.
+        defaults: dotted keys and their texts, of what is given nowhere else.
 
     Raises:
         ConfigError: with every mistake that was found.
@@ -52,8 +54,12 @@ def load(
         else:
             # The value may be a secret: name the key alone.
             _put(merged, key.strip(), text, f"--set {key.strip()}", problems)
+    for key, text in (defaults or {}).items():
+        if not _has(merged, key):
+            _put(merged, key, text, f"default of {key}", problems)
     images = merged.setdefault("images", {})
-    if isinstance(images, dict) and not images.get("root") and not images.get("manifest"):
+    needs_root = "images.root" not in (defaults or {})
+    if needs_root and isinstance(images, dict) and not images.get("root") and not images.get("manifest"):
         problems.append(
             "images.root is not set; put it into the file, or give --set images.root=..., or images.manifest instead"
         )
@@ -90,6 +96,14 @@ def _read_yaml(path: str | Path, content: bytes | None) -> dict[str, Any]:
         # A section whose every line is commented out is empty, not nothing.
         below[last] = {} if value is None and last in SECTIONS else value
     return tree
+
+
+def _has(tree: dict[str, Any], key: str) -> bool:
+    """Whether a dotted key is there."""
+    section, _, last = key.rpartition(".")
+    below = tree.get(section, {}) if section else tree
+    # What is no section is a mistake, which is told of when all is validated.
+    return not isinstance(below, dict) or last in below
 
 
 def _put(tree: dict[str, Any], key: str, text: str, origin: str, problems: list[str]) -> None:

@@ -37,6 +37,7 @@ def load_config(
     file: str | Path | None = None,
     settings: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    defaults: Mapping[str, str] | None = None,
 ) -> Config:
     """Put a configuration together and validate it: the file, over it the environment, over it the settings.
 
@@ -44,18 +45,19 @@ def load_config(
         file: YAML, on a disk or ``s3://``, reached as AWS's environment and files say; None: defaults alone.
         settings: ``key=value`` strings, the values in YAML (``reduce.components=19``), as ``--set`` takes them.
         environment: variables that start with ``MIRABELLE_``; None: the process's own.
+        defaults: dotted keys and their texts, of what is given nowhere else.
 
     Raises:
         ConfigError: the file cannot be read, or with every mistake that was found.
     """
     uri = str(file)
     if not is_s3(uri):
-        return load(file, settings, environment)
+        return load(file, settings, environment, defaults=defaults)
     try:
         content = open_store(uri).read(uri, 2**20)
     except FetchError as error:
         raise ConfigError(f"cannot read the configuration {uri}: {error}; give another with --config") from error
-    return load(file, settings, environment, content)
+    return load(file, settings, environment, content, defaults)
 
 
 def with_local_weights(config: Config, cache: Path, part: Literal["backbone", "finetune"] = "backbone") -> Config:

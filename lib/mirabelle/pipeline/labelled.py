@@ -133,6 +133,11 @@ def pictures_of(job: Job, facts: dict[str, Any], held: set[str]) -> pd.DataFrame
     """
     lesson = {key: facts["settings"][key] for key in ("label", "step", "validation_share")}
     config = job.config.model_copy(update={"finetune": job.config.finetune.model_copy(update=lesson)})
+    if not config.images.root and not config.images.manifest:
+        raise ConfigError(
+            f"images.root is not set, and what {facts['id']} learnt from has to be listed anew; give images.root or"
+            " images.manifest as when it was taught"
+        )
     rows = labelled_rows(config, list_source(job))
     sides, _ = choose(config, rows)
     if list(sides.labels) != facts["labels"]:

@@ -22,6 +22,18 @@ def test_later_sources_win(tmp_path: Path) -> None:
     assert (loaded.reduce.variance, loaded.reduce.components) == (0.7, 3)
 
 
+def test_what_is_taken_for_granted_gives_way_to_all_that_is_told(tmp_path: Path) -> None:
+    (file := tmp_path / "c.yaml").write_text("images: {root: a}\noutput: b\n")
+    granted = {"images.root": "", "output": "."}
+    for told, environment in ((file, {}), (None, {"MIRABELLE_IMAGES__ROOT": "a", "MIRABELLE_OUTPUT": "b"})):
+        loaded = load(told, [], environment, defaults=granted)
+        assert (loaded.images.root, loaded.output) == ("a", "b")
+    loaded = load(None, ["images.manifest=photos.csv"], {}, defaults=granted)
+    assert (loaded.images.root, loaded.output) == ("", ".")
+    with pytest.raises(ConfigError, match=r"images"):
+        load(None, ["images=3"], {}, defaults=granted)
+
+
 def test_all_mistakes_are_told_at_once_and_the_nearest_key_is_named() -> None:
     with pytest.raises(ConfigError) as raised:
         load(None, ["reduce.varience=1", "reduce.variance=2", "backbone.pooling=mean", "lone"], {})
