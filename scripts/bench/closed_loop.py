@@ -114,9 +114,12 @@ async def _ask_for(port: int, requests: list[bytes], clients: int, seconds: floa
 
 
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
-    writer.write(request)
-    answer = await reader.readuntil(b"\r\n\r\n")
-    length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
-    body = await reader.readexactly(length)
+    try:
+        writer.write(request)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+        body = await reader.readexactly(length)
+    except (EOFError, OSError) as error:
+        raise RuntimeError(f"the connection ended without an answer: {error}") from None
     if not answer.startswith(b"HTTP/1.1 200"):
         raise RuntimeError(f"{answer[:60]!r}: {body[:300]!r}")

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from closed_loop import Measured, closed_loop, photographs
+from closed_loop import closed_loop, photographs
 from machine import cores, facts
 from serve_figures import tables
 from servers import OURS, PEER, Running, bentoml, mirabelle, peer_version
@@ -137,29 +137,22 @@ def measure(address: str, size: str, given: argparse.Namespace, scratch: Path) -
             entry["alone_seconds"].append(one_by_one(bundle, pictures, given.seconds / 2))
             before = engine_alone(bundle, batch, given.seconds / 2)
             for clients, (name, side) in product(map(int, given.clients.split(",")), sides.items()):
-                try:
-                    loop = closed_loop(side.address, pictures, clients, given.seconds)
-                except RuntimeError as error:
-                    # A server that refuses under this load has no figure for it; the others have theirs.
-                    entry["sides"][name]["not_run"] = f"{clients} clients: {error}"
-                    continue
+                loop = ask(side, pictures, clients, given.seconds)
                 after = engine_alone(bundle, batch, given.seconds / 2)
-                entry["sides"][name]["loops"].append(figures(loop, [before, after]))
+                entry["sides"][name]["loops"].append({"clients": clients, "engine": [before, after], **loop})
                 before = after
         for name, side in sides.items():
             entry["sides"][name]["resident_mib"] = side.resident_mib()
     return entry
 
 
-def figures(loop: Measured, engine: list[float]) -> dict[str, Any]:
-    """A loop as it is kept, with the engine's pictures a second before and after it."""
-    return {
-        "clients": loop.clients,
-        "speed": loop.speed,
-        "engine": engine,
-        "p50_seconds": loop.at(0.5),
-        "p99_seconds": loop.at(0.99),
-    }
+def ask(side: Running, pictures: list[bytes], clients: int, seconds: float) -> dict[str, Any]:
+    """A loop's figures; or why it has none: a server that refuses under one load may answer under another."""
+    try:
+        loop = closed_loop(side.address, pictures, clients, seconds)
+    except RuntimeError as error:
+        return {"refused": str(error)}
+    return {"speed": loop.speed, "p50_seconds": loop.at(0.5), "p99_seconds": loop.at(0.99)}
 
 
 def starts(address: str, given: argparse.Namespace, scratch: Path) -> dict[str, Any]:

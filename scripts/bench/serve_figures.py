@@ -25,9 +25,23 @@ def engine_of(loop: Loop) -> float:
 
 
 def loops_of(entry: Entry, side: str, clients: int) -> list[Loop]:
-    """A side's loops of so many clients, a round each."""
+    """A side's loops of so many clients that have figures."""
+    return [loop for loop in rounds_of(entry, side, clients) if "refused" not in loop]
+
+
+def rounds_of(entry: Entry, side: str, clients: int) -> list[Loop]:
+    """A side's loops of so many clients, a round each, those without figures, too."""
     loops = entry["sides"].get(side, {}).get("loops", [])
     return [loop for loop in loops if loop["clients"] == clients]
+
+
+def lacking(entry: Entry, side: str, clients: int) -> str:
+    """Why a side has no figures for so many clients."""
+    who = f"{clients} client{'s' * (clients > 1)}"
+    if "not_run" in entry["sides"].get(side, {}):
+        return f"not run: {entry['sides'][side]['not_run']}"
+    reasons = [loop["refused"] for loop in rounds_of(entry, side, clients) if "refused" in loop]
+    return f"not run: {side} refused {who}: {reasons[0]}" if reasons else f"not run: {who} were left out"
 
 
 def of_engine(entry: Entry, side: str, clients: int) -> Spread | None:
@@ -43,16 +57,15 @@ def of_bound(entry: Entry, side: str, clients: int, cores: int) -> Spread | None
 
 def added_ms(entry: Entry, side: str) -> Spread | None:
     """What a server adds at one client to decoding and engine, one after another: medians, in milliseconds."""
-    loops = loops_of(entry, side, 1)
-    alone = entry["alone_seconds"]
-    return spread(1000 * (loop["p50_seconds"] - one) for loop, one in zip(loops, alone, strict=False))
+    pairs = zip(rounds_of(entry, side, 1), entry["alone_seconds"], strict=False)
+    return spread(1000 * (loop["p50_seconds"] - one) for loop, one in pairs if "refused" not in loop)
 
 
 def times_peer(entry: Entry, peer: str, clients: int) -> Spread | None:
     """Our pictures a second over a peer's, each by the engine of its own minutes."""
-    ours, theirs = loops_of(entry, OURS, clients), loops_of(entry, peer, clients)
-    pairs = zip(ours, theirs, strict=False)
-    return spread(a["speed"] / engine_of(a) / (b["speed"] / engine_of(b)) for a, b in pairs)
+    pairs = zip(rounds_of(entry, OURS, clients), rounds_of(entry, peer, clients), strict=False)
+    whole = [(a, b) for a, b in pairs if "refused" not in a and "refused" not in b]
+    return spread(a["speed"] / engine_of(a) / (b["speed"] / engine_of(b)) for a, b in whole)
 
 
 def peers_of(entries: list[Entry]) -> list[str]:
@@ -94,7 +107,7 @@ def tables(part: Mapping[str, Any]) -> Iterator[str]:
 def _row(entry: Entry, name: str, clients: int, cores: int) -> Iterator[str]:
     own = loops_of(entry, name, clients)
     yield f"{clients}"
-    yield said(spread(loop["speed"] for loop in own))
+    yield said(spread(loop["speed"] for loop in own)) if own else lacking(entry, name, clients)
     yield said(of_engine(entry, name, clients), 2)
     yield said(of_bound(entry, name, clients, cores), 2)
     yield said(spread(1000 * loop["p50_seconds"] for loop in own))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from cells import said
 from line import PRECISIONS, Line, Results, missing, verdict_of
-from serve_figures import OURS, Entry, added_ms, of_bound, of_engine, times_peer
+from serve_figures import OURS, Entry, added_ms, lacking, loops_of, of_bound, of_engine, rounds_of, times_peer
 from steady import spread
 
 NETWORK, CLIENTS, FEW, MANY = "resnet50", 8, 1, 64
@@ -36,8 +35,7 @@ def find(results: Results, pictures: str, precision: str) -> Entry | str:
     part = results["parts"].get("serve", {})
     for entry in part.get("entries", []):
         if (entry["network"], entry["pictures"], entry["precision"]) == (NETWORK, pictures, native):
-            why = entry["sides"][OURS].get("not_run")
-            return f"not run: {why}" if why else dict(entry)
+            return dict(entry)
     return "not run: it was left out" if part.get("entries") else missing(results, "serve")
 
 
@@ -49,12 +47,13 @@ def of_the_engine(results: Results, found: Entry | str, what: str) -> Line:
     share = of_engine(found, OURS, CLIENTS)
     bound = of_bound(found, OURS, CLIENTS, results["parts"]["serve"]["cores"])
     if share is None or bound is None:
-        return Line(what, wanted, verdict=f"not run: {CLIENTS} clients were left out")
+        return Line(what, wanted, verdict=lacking(found, OURS, CLIENTS))
     notes = [
         f"{bound.text(2)} of engine and decoding on these cores, which alone would be {share.median / bound.median:.2f}"
     ]
     others = [(count, of_engine(found, OURS, count)) for count in (FEW, MANY)]
     notes += [f"at {count} client{'s' * (count > 1)} {said(one, 2)}" for count, one in others if one]
+    notes += [lacking(found, OURS, count) for count, one in others if not one and rounds_of(found, OURS, count)]
     return Line(what, wanted, share.text(2), verdict_of(share.median >= OF_ENGINE), "; ".join(notes))
 
 
@@ -65,27 +64,27 @@ def added(found: Entry | str, what: str) -> Line:
         return Line(what, wanted, verdict=found)
     more = added_ms(found, OURS)
     if more is None:
-        return Line(what, wanted, verdict=f"not run: {FEW} client was left out")
+        return Line(what, wanted, verdict=lacking(found, OURS, FEW))
     tails = [(count, spread(_p99(found, count))) for count in (FEW, CLIENTS)]
     note = ", ".join(f"at {count} client{'s' * (count > 1)} {said(one)} ms" for count, one in tails if one)
     return Line(what, wanted, more.text(2), verdict_of(more.median <= ADDED_MS), f"p99 {note}")
 
 
 def _p99(found: Entry, clients: int) -> list[float]:
-    loops: list[Any] = found["sides"][OURS]["loops"]
-    return [1000 * loop["p99_seconds"] for loop in loops if loop["clients"] == clients]
+    return [1000 * loop["p99_seconds"] for loop in loops_of(found, OURS, clients)]
 
 
 def beside_peer(found: Entry | str, what: str) -> Line:
     """Both by the engine of their own minutes."""
     if isinstance(found, str):
         return Line(what, "above 1", verdict=found)
-    peer = found["sides"].get(PEER, {"not_run": f"{PEER} was left out"})
-    if "not_run" in peer:
-        return Line(what, "above 1", verdict=f"not run: {peer['not_run']}")
+    peer = found["sides"].get(PEER)
+    if peer is None:
+        return Line(what, "above 1", verdict=f"not run: {PEER} was left out")
     times = times_peer(found, PEER, CLIENTS)
     if times is None:
-        return Line(what, "above 1", verdict=f"not run: {CLIENTS} clients were left out")
+        side = PEER if loops_of(found, OURS, CLIENTS) else OURS
+        return Line(what, "above 1", verdict=lacking(found, side, CLIENTS))
     return Line(what, "above 1", times.text(2), verdict_of(times.median > 1), f"BentoML {peer.get('version', '')}")
 
 

@@ -217,6 +217,34 @@ def test_the_server_is_held_against_engine_bound_and_peer(bench: dict[str, Modul
     assert "- **BentoML**: ready after 9.0 s; 600 MiB resident at the end" in text
 
 
+def test_a_server_that_refuses_one_load_keeps_its_other_figures(bench: dict[str, ModuleType]) -> None:
+    entry = served(60.0, 40.0)
+    one, eight = entry["sides"]["Mirabelle"]["loops"]
+    refused = {"clients": 8, "engine": [50.0, 150.0], "refused": "503 busy"}
+    # Two rounds, of which the first has no answer at 1 client, and neither has one at 64.
+    entry["alone_seconds"] = [0.001, 0.02]
+    entry["sides"]["Mirabelle"]["loops"] = [{**refused, "clients": 1}, eight, one, eight]
+    entry["sides"]["Mirabelle"]["loops"] += [{**refused, "clients": 64}] * 2
+    made = results(serve={"cores": 2, "entries": [entry]})
+    found = {line.what: line for line in bench["targets"].lines(made)}
+    line = found["served at 8 clients over the engine alone, resnet50, 300 KB, auto"]
+    assert (line.figure, line.verdict) == ("0.60", "not met")
+    assert line.why.endswith("at 1 client 0.10; not run: Mirabelle refused 64 clients: 503 busy")
+    assert found["milliseconds that the server adds at 1 client, resnet50, 300 KB, auto"].figure == "2.50"
+    assert "| Mirabelle | 64 | not run: Mirabelle refused 64 clients: 503 busy |" in bench["table"].markdown(made)
+    entry["sides"]["Mirabelle"]["loops"] = [one, refused]
+    found = {line.what: line for line in bench["targets"].lines(made)}
+    for what in ("served at 8 clients over the engine alone", "times the pictures/s of BentoML at 8 clients"):
+        line = found[f"{what}, resnet50, 300 KB, auto"]
+        assert (line.figure, line.verdict) == ("", "not run: Mirabelle refused 8 clients: 503 busy")
+    # The peer's refusal is its own.
+    entry["sides"]["Mirabelle"]["loops"], entry["sides"]["BentoML"]["loops"] = [one, eight], [one, refused]
+    found = {line.what: line for line in bench["targets"].lines(made)}
+    assert found["served at 8 clients over the engine alone, resnet50, 300 KB, auto"].figure == "0.60"
+    line = found["times the pictures/s of BentoML at 8 clients, resnet50, 300 KB, auto"]
+    assert (line.figure, line.verdict) == ("", "not run: BentoML refused 8 clients: 503 busy")
+
+
 def test_features_are_compared_by_path(bench: dict[str, ModuleType], tmp_path: Path) -> None:
     sides = bench["sides"]
     assert sides.relative("file:/x/pictures/Apple%20Red/1.jpg", Path("/x/pictures")) == "Apple Red/1.jpg"
