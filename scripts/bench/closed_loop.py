@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import multiprocessing
 import os
 import time
@@ -122,4 +123,13 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reque
     except (EOFError, OSError) as error:
         raise RuntimeError(f"the connection ended without an answer: {error}") from None
     if not answer.startswith(b"HTTP/1.1 200"):
-        raise RuntimeError(f"{answer[:60]!r}: {body[:300]!r}")
+        status = answer.partition(b"\r\n")[0].decode(errors="replace")
+        raise RuntimeError(f"{status.partition(' ')[2]}: {_reason(body)}")
+
+
+def _reason(body: bytes) -> str:
+    """A problem's sentence; else how the body begins."""
+    try:
+        return str(json.loads(body)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode(errors="replace")

@@ -39,6 +39,8 @@ SIZES = {"100 px": (100, 100), "300 KB": (1024, 768)}
 ENGINE_BATCHES = (1, 4, 8, 16)
 # Of a loop; the engine runs for half as long before and after it.
 SECONDS, ROUNDS = 4.5, 2
+# As the peer's: where others are at work 64 clients wait for longer than our default, and it is speed that is measured.
+PATIENCE = "deadline_seconds=60"
 
 
 def main() -> None:
@@ -157,7 +159,7 @@ def ask(side: Running, pictures: list[bytes], clients: int, seconds: float) -> d
 
 def starts(address: str, given: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """By name, what starts each server."""
-    found: dict[str, Any] = {OURS: partial(mirabelle, address, given.cores, given.settings)}
+    found: dict[str, Any] = {OURS: partial(mirabelle, address, given.cores, [PATIENCE, *given.settings])}
     return found if given.no_peer else {**found, PEER: partial(bentoml, address, given.cores, scratch)}
 
 
