@@ -77,6 +77,8 @@ def test_it_says_what_the_network_was_judged_by(tmp_path: Path, labels: int, fin
     heat = whole.explain(whole.decode(picture).pixels)
     assert heat.shape == (1, 1) and heat[0, 0] in (0, 1)
     assert "others." in whole.info.card and "small" in whole.info.card
+    # Its runs are read by the verbs that look at an output.
+    assert main(["inspect", str(folder.parents[1])]) == 0
 
 
 def test_one_taught_in_bf16_is_close(tmp_path: Path) -> None:
@@ -161,3 +163,4 @@ def test_a_chain_of_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         heat = whole.explain(whole.decode(Path(rows[0]["path"]).read_bytes()).pixels)
         assert heat.shape == (1, 1)
         self_test(whole)
+        run("compact", "--dry-run")

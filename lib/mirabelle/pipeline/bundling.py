@@ -73,8 +73,7 @@ def _carry_out(job: Job, wanted: str | None, name: str, with_index: bool) -> Non
     kind, facts = choose(job, wanted)
     with job.runlog.time("gather"):
         parts = gather(job, kind, facts)
-    embedding = parts.network.embedding
-    job.runlog.update(bundled=facts["id"], embedding=embedding.to_json())
+    job.runlog.update(bundled=facts["id"])
     files, told = files_of(parts), facts_of(parts, job.runlog.run_id, name, job.runlog.manifest["versions"])
     threads = available_cores()
     opened = Bundle({**told, "sha256": ""}, {**files, CARD: b""}, threads, job.s3)
