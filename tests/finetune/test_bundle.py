@@ -113,6 +113,10 @@ def test_its_training_pictures_are_its_neighbours(tmp_path: Path, capsys: pytest
     assert {near.path for near in found} == set(map(str, learnt))
     assert (found[0].path, found[0].label) == (str(learnt[0]), learnt[0].parent.name)
     assert found[0].cosine == pytest.approx(1, abs=1e-6) and found[0].thumbnail.startswith(b"RIFF")
+    # Nothing else could check it.
+    (tmp_path / "pictures").rename(tmp_path / "elsewhere")
+    assert main(["bundle", "--quiet", *sets]) == 2
+    assert "can be read any more" in capsys.readouterr().err
 
 
 def test_a_chain_of_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,6 +125,11 @@ def _check_pictures(
     paths = [str(path) for path in sample.index]
     found = dict(zip(paths, bundle.predictions(paths), strict=True))
     read = [path for path in paths if isinstance(found[path].answer, Answer)]
+    if parts.taught and not read:
+        raise BundleError(
+            f"none of {len(paths):,} pictures to check the bundle by can be read any more, such as {paths[0]}, and a"
+            " taught network has nothing else to be checked by; put them back; nothing was bundled"
+        )
     if len(read) < len(paths):
         job.console.warn(
             f"{len(paths) - len(read):,} of {len(paths):,} pictures to check the bundle by cannot be read any more"
