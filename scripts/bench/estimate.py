@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 SPEEDS = {
     ("resnet50", "float32"): 55.0,
     ("resnet50", "bf16"): 115.0,
+    ("resnet50", "int8"): 200.0,
     ("vgg16", "float32"): 15.0,
     ("vgg16", "bf16"): 29.0,
+    ("vgg16", "int8"): 50.0,
 }
 CORES = 2
 # Core-seconds to decode a picture of each input.

@@ -19,7 +19,7 @@ from bound import Speed
 from estimate import BOUND_SEARCH_SECONDS, OTHER_PARTS, round_seconds, start_seconds
 from inputs import Pictures
 from rounds import Comparison, Part, compare, find_bound, to_warm_up
-from sides import NOT_INSTALLED, PYTHONS, CannotRun, Mirabelle, Side, find_peers, output_of
+from sides import NOT_INSTALLED, PYTHONS, CannotRun, Mirabelle, MirabelleInt8, Side, find_peers, output_of
 from targets import BACKBONES
 
 HERE = Path(__file__).parent
@@ -147,7 +147,7 @@ def peers_and_ours(session: Session) -> tuple[list[Side], dict[str, str]]:
     found, broken = find_peers()
     if session.short:
         found = [peer for peer in found if peer.program == SHORT_PEER]
-    return [Mirabelle(), *found], broken
+    return [Mirabelle(), *([] if session.short else [MirabelleInt8()]), *found], broken
 
 
 def plan(session: Session) -> dict[str, float]:

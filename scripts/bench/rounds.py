@@ -147,7 +147,7 @@ def compare(
 
 def to_warm_up(sides: Sequence[Side]) -> list[Side]:
     """Those that are to run once before any figure: Mirabelle is warm by then, and what a notebook needs others do."""
-    return [side for side in sides[1:] if side.program != "notebook"]
+    return [side for side in sides if side.program not in ("mirabelle", "notebook")]
 
 
 def new_entry(side: Side, precision: str, size: tuple[int, int]) -> Part:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlparse
@@ -48,7 +50,7 @@ class Work:
         images: how many.
         backbone, weights: as Mirabelle names them.
         network: folder of the converted network, model.xml and model.bin.
-        precision: ``float32`` or ``bf16``.
+        precision: ``float32``, ``bf16`` or ``int8``.
         cores: to use.
         scratch: an empty folder, where the output goes too.
         cache: Mirabelle's, warm.
@@ -124,6 +126,29 @@ class Mirabelle:
             stages=manifest["seconds"],
             worker_seconds=core_seconds(manifest),
         )
+
+
+class MirabelleInt8(Mirabelle):
+    """The same in int8. The network is quantised before and kept in the output, as it is from a user's first run on."""
+
+    name = "Mirabelle, int8"
+
+    def precisions(self, native: tuple[str, ...]) -> tuple[str, ...]:
+        """Its own alone, and only where it is fast and NNCF is there."""
+        from mirabelle.network.engines import has_fast_int8
+
+        return ("int8",) if has_fast_int8() and find_spec("nncf") else ()
+
+    def run(self, work: Work) -> Run:
+        """See ``Side``; quantising is not timed."""
+        kept = work.cache.parent / f"int8-{work.backbone}"
+        if not kept.is_dir():
+            first = replace(work, scratch=work.scratch / "first")
+            super().run(first)
+            shutil.copytree(first.output / "networks", kept)
+            shutil.rmtree(first.scratch)
+        shutil.copytree(kept, work.output / "networks")
+        return super().run(work)
 
 
 def core_seconds(manifest: dict[str, Any]) -> dict[str, float]:
