@@ -49,7 +49,7 @@ def test_each_action_has_its_reason_and_no_other_is_there(file: str) -> None:
 
 
 def test_the_submitter_may_ask_what_the_code_asks_and_nothing_else() -> None:
-    code = (REPOSITORY / "lib" / "mirabelle" / "cluster" / "aws.py").read_text()
+    code = "\n".join(path.read_text() for path in (REPOSITORY / "lib" / "mirabelle" / "cluster").glob("emr*.py"))
     asked = set()
     for kind in re.split(r"^class ", code, flags=re.MULTILINE):
         service = re.search(r'SERVICE = "([\w-]+)"', kind)

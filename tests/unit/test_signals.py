@@ -26,6 +26,7 @@ PROGRAM = """
 import os, sys, tempfile, time
 from contextlib import contextmanager
 from mirabelle import cli
+from mirabelle.cli import outputs
 
 @contextmanager
 def cleaned_up():
@@ -49,7 +50,7 @@ def work(*_):
         print("working", flush=True)
         time.sleep(60)
 
-cli._load = work
+outputs.load = work
 sys.exit(cli.main(["config"]))
 """
 
@@ -130,6 +131,7 @@ def test_hanging_up_is_ignored_under_nohup(tmp_path: Path) -> None:
 UNREAD = """
 import sys
 from mirabelle import cli
+from mirabelle.cli import outputs
 
 def work(*_):
     sys.stdin.readline()
@@ -138,7 +140,7 @@ def work(*_):
     open(sys.argv[1], "w").close()
     raise cli.MirabelleError("told to nobody")
 
-cli._load = work
+outputs.load = work
 print("a line", flush=True)
 code = cli.main(["config"])
 print("more of it")

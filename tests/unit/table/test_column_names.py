@@ -15,7 +15,7 @@ import pytest
 
 import mirabelle
 from mirabelle import schema
-from mirabelle.listing import Listing, join_labels, manifest, read_manifest
+from mirabelle.listing import Listing, join_labels, manifest_files, read_manifest
 from mirabelle.network.preparing import Network
 from mirabelle.spark.embed import spec_of
 from mirabelle.storage import DiskStore
@@ -62,8 +62,8 @@ PARTS = [NAMES[start : start + AT_ONCE] for start in range(0, len(NAMES), AT_ONC
 
 
 # What a manifest says of files in columns of its own.
-OF_FILES = {name for names in manifest.KNOWN.values() for name in names} | manifest.INVENTORY
-OF_FILES |= {*manifest.BUCKET, *manifest.LATEST, *manifest.DELETED}
+OF_FILES = {name for names in manifest_files.KNOWN.values() for name in names} | manifest_files.INVENTORY
+OF_FILES |= {*manifest_files.BUCKET, *manifest_files.LATEST, *manifest_files.DELETED}
 NOT_TOLD = {name.casefold() for name in OF_FILES}
 
 
