@@ -114,14 +114,15 @@ TINTS = {"amber": (150, 100, 0), "beryl": (0, 150, 100), "coral": (150, 0, 50)}
 
 
 @pytest.fixture(autouse=True)
-def logger_as_imported() -> None:
+def logger_as_the_command_sets_it() -> None:
     """The command sends our log to its console; other tests read it from pytest.
 
     Set anew before each test, not put back after it: a fixture of a module or a session may run the command, too.
     """
     logger = logging.getLogger("mirabelle")
     logger.handlers, logger.propagate = [], True
-    logger.setLevel(logging.NOTSET)
+    # Its own level, as Keras's absl may raise the root's to errors alone.
+    logger.setLevel(logging.INFO)
 
 
 @pytest.fixture
