@@ -121,8 +121,10 @@ def logger_as_the_command_sets_it() -> None:
     """
     logger = logging.getLogger("mirabelle")
     logger.handlers, logger.propagate = [], True
-    # Its own level, as Keras's absl may raise the root's to errors alone.
     logger.setLevel(logging.INFO)
+    # Converting a network leaves the root's handlers, pytest's among them, with errors alone.
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.NOTSET)
 
 
 @pytest.fixture
