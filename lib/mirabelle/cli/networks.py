@@ -14,8 +14,8 @@ from mirabelle.cli.shared import (
     load,
     open_console,
     print_summary,
+    summed_up_anyway,
 )
-from mirabelle.errors import BarNotMet
 
 verbs = typer.Typer()
 
@@ -40,11 +40,8 @@ def finetune(
     if dry_run:
         foretell(load(config, set_), Console())
         return
-    try:
+    with summed_up_anyway():
         print_summary(carry_out(load(config, set_), open_console(quiet), break_lease))
-    except BarNotMet as failed:
-        print_summary(failed.summary)
-        raise
 
 
 @verbs.command()

@@ -16,8 +16,9 @@ from mirabelle.cli.shared import (
     load,
     open_console,
     print_summary,
+    summed_up_anyway,
 )
-from mirabelle.errors import BarNotMet, PreflightError
+from mirabelle.errors import PreflightError
 
 verbs = typer.Typer()
 
@@ -48,26 +49,23 @@ def crawl(
     if sum((check, reparse, repair, explain)) > 1:
         raise typer.BadParameter("one of --check, --reparse, --repair and --explain at a time")
     try:
-        from mirabelle.crawl import verbs
+        from mirabelle.crawl import verbs as crawling
     except ImportError as error:
         raise PreflightError(f"crawling needs {error.name}, which is not here; install mirabelle[crawl]") from error
     if explain:
-        typer.echo(verbs.explain())
+        typer.echo(crawling.explain())
         return
     loaded = load(config, set_, NO_PICTURES)
     console = open_console(quiet)
     if check:
-        typer.echo(verbs.check(loaded, console))
+        typer.echo(crawling.check(loaded, console))
     elif reparse:
-        print_summary(verbs.reparse(loaded, console, break_lease))
+        print_summary(crawling.reparse(loaded, console, break_lease))
     elif repair:
-        typer.echo(verbs.repair(loaded, console))
+        typer.echo(crawling.repair(loaded, console))
     else:
-        try:
-            print_summary(verbs.crawl(loaded, console, full, break_lease))
-        except BarNotMet as failed:
-            print_summary(failed.summary)
-            raise
+        with summed_up_anyway():
+            print_summary(crawling.crawl(loaded, console, full, break_lease))
 
 
 @verbs.command()

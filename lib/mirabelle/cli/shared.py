@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mirabelle.errors import BarNotMet
 
 if TYPE_CHECKING:
     from mirabelle.config import Config
@@ -59,3 +62,13 @@ def print_summary(summary: Sequence[tuple[str, str]]) -> None:
     """What was done, a line each, on stdout."""
     for name, text in summary:
         print(f"{name + ':':<12}{text}")
+
+
+@contextmanager
+def summed_up_anyway() -> Iterator[None]:
+    """A block whose job may fail a bar of its own: its work is done then, and summed up like any other."""
+    try:
+        yield
+    except BarNotMet as failed:
+        print_summary(failed.summary)
+        raise

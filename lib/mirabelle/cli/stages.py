@@ -18,8 +18,8 @@ from mirabelle.cli.shared import (
     load,
     open_console,
     print_summary,
+    summed_up_anyway,
 )
-from mirabelle.errors import BarNotMet
 
 if TYPE_CHECKING:
     from mirabelle.config import Config
@@ -74,11 +74,8 @@ def _execute(command: str, config: Config, dry_run: bool, quiet: bool, break_lea
         # What it says is all that it does.
         preview.dry_run(config, stages, Console())
         return
-    try:
+    with summed_up_anyway():
         job = execute(config, stages, command, console, break_lease, BEGAN)
-    except BarNotMet as failed:
-        print_summary(failed.summary)
-        raise
     print_summary(job.summary)
 
 
