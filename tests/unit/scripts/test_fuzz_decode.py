@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+import fuzz_decode
 from mirabelle.decode.formats import FORMATS
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "fuzz_decode.py"
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fuzz_decode", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    return module
-
-
-fuzz_decode = _load()
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

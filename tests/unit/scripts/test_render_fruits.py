@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import itertools
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import render_fruits
+
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "render_fruits.py"
 KINDS = ("Apple Red", "Banana", "Blueberry", "Cherry Dark", "Lemon", "Lime", "Orange", "Peach", "Pear", "Strawberry")
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("render_fruits", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    return module
-
-
-render_fruits = _load()
 
 
 def _draw(out: Path, *options: str) -> int:

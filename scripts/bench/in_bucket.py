@@ -1,8 +1,8 @@
 """From bucket to bucket beside from folder to folder: the same pictures, the same network, in alternating rounds.
 
 Prints images a second while embedding, seconds of the whole process, and their ratio, and checks that both sides' rows
-are the same bit for bit. `scripts/minio run python scripts/bench/bucket.py FOLDER` gives it a server, which then shares
-the machine with the job: on a cluster it would not.
+are the same bit for bit. `scripts/minio run python scripts/bench/in_bucket.py FOLDER` gives it a server, which then
+shares the machine with the job: on a cluster it would not.
 """
 
 from __future__ import annotations
