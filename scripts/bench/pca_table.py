@@ -81,10 +81,11 @@ def write_table(output: str, rows: int, columns: int) -> FeatureTable:
 @contextmanager
 def session() -> Iterator[SparkSession]:
     """A warm session, set up as a job's is: its workers have been started and have imported what they need."""
-    from mirabelle.spark.session import open_session
+    from mirabelle.spark.session import open_context, session_on
 
     settings = {"spark.master": f"local[{os.cpu_count()}]", "spark.ui.enabled": "false"}
-    with open_session(settings) as spark, tempfile.TemporaryDirectory(prefix="mirabelle-bench-") as folder:
+    with open_context(settings) as context, tempfile.TemporaryDirectory(prefix="mirabelle-bench-") as folder:
+        spark = session_on(context)
         found = write_table(folder, 64, 16)
         fit_ours(spark, found)
         yield spark

@@ -11,7 +11,7 @@ from mirabelle.config import load
 from mirabelle.console import Console
 from mirabelle.pipeline import Job, execute
 from mirabelle.pipeline.running import STAGES
-from mirabelle.spark.session import open_session
+from mirabelle.spark.session import open_context, session_on
 
 SETTINGS = {
     "spark.master": "local[2]",
@@ -25,8 +25,8 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    with open_session(SETTINGS) as session:
-        yield session
+    with open_context(SETTINGS) as context:
+        yield session_on(context)
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from mirabelle.spark.session import check_names
 # Writes a table with Spark to the path it is given, through a session of ours.
 WRITING = """
 import sys
-from mirabelle.spark.session import open_session
-with open_session({"spark.master": "local[1]", "spark.ui.enabled": "false"}) as spark:
+from mirabelle.spark.session import open_context, session_on
+with open_context({"spark.master": "local[1]", "spark.ui.enabled": "false"}) as context:
+    spark = session_on(context)
     spark.range(3).write.parquet(sys.argv[1])
     print(spark.read.parquet(sys.argv[1]).count())
 """

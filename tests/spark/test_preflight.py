@@ -21,7 +21,7 @@ from mirabelle.errors import ConfigError, PreflightError
 from mirabelle.network.engines import native_precisions
 from mirabelle.spark.cluster import slots, task_cpus
 from mirabelle.spark.preflight import Worker, _explain, run_preflight, settle
-from mirabelle.spark.session import NEEDED, open_session
+from mirabelle.spark.session import NEEDED, open_context
 from mirabelle.worker.probe import probe
 
 COMMAND = Path(sys.executable).parent / "mirabelle"
@@ -41,9 +41,9 @@ def in_a_process(code: str) -> str:
 
 def test_a_session_that_is_running_is_used_and_left(spark: SparkSession) -> None:
     name = spark.sparkContext.appName
-    with open_session({"spark.app.name": "another", "spark.master": "local[1]"}) as session:
-        assert session is spark
-    with pytest.raises(KeyError), open_session({}):
+    with open_context({"spark.app.name": "another", "spark.master": "local[1]"}) as context:
+        assert context is spark.sparkContext
+    with pytest.raises(KeyError), open_context({}):
         raise KeyError
     assert spark.sparkContext.appName == name
     assert spark.range(3).count() == 3
@@ -70,12 +70,13 @@ from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from mirabelle.errors import PreflightError
 from mirabelle.spark.cluster import slots, task_cpus
-from mirabelle.spark.session import open_session
+from mirabelle.spark.session import open_context, session_on
 
-def facts(session):
-    conf = session.sparkContext.getConf()
+def facts(context):
+    session_on(context)
+    conf = context.getConf()
     keys = ("spark.master", "spark.app.name", "spark.ui.enabled", "spark.ui.showConsoleProgress")
-    counts = {"slots": slots(session.sparkContext), "cpus": task_cpus(session.sparkContext)}
+    counts = {"slots": slots(context), "cpus": task_cpus(context)}
     return {**{key: conf.get(key) for key in keys}, **counts, "threads": conf.get("spark.executorEnv.OMP_NUM_THREADS")}
 
 def left():
@@ -83,20 +84,20 @@ def left():
 
 told = {}
 common = {"spark.ui.enabled": False, "spark.sql.shuffle.partitions": 1}
-with open_session({**common, "spark.master": "local[4]", "spark.app.name": "one", "spark.task.cpus": 2}) as session:
-    told["one"] = facts(session)
+with open_context({**common, "spark.master": "local[4]", "spark.app.name": "one", "spark.task.cpus": 2}) as context:
+    told["one"] = facts(context)
 told["after one"] = left()
 try:
-    with open_session({**common, "spark.master": "local[3]", "spark.app.name": "two"}) as session:
-        told["two"] = facts(session)
+    with open_context({**common, "spark.master": "local[3]", "spark.app.name": "two"}) as context:
+        told["two"] = facts(context)
         raise KeyError
 except KeyError:
     told["after two"] = left()
 settings = {"spark.master": "local[1]", "spark.task.cpus": 1, "spark.default.parallelism": 64}
-with open_session({**common, **settings}) as session:
-    told["three"] = facts(session)
+with open_context({**common, **settings}) as context:
+    told["three"] = facts(context)
 try:
-    with open_session({**common, "spark.master": "local[x]"}):
+    with open_context({**common, "spark.master": "local[x]"}):
         told["no master"] = "opened"
 except PreflightError as error:
     told["no master"] = str(error)

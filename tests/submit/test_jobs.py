@@ -51,7 +51,7 @@ def test_workers_import_from_the_package_that_was_sent(wheel: Path, tmp_path: Pa
     """Not from an installation beside it: so a cluster needs no mirabelle of its own."""
     script = tmp_path / "where.py"
     script.write_text("""
-from mirabelle.spark.session import open_session
+from mirabelle.spark.session import open_context, session_on
 
 def where(batches):
     import pyarrow as pa
@@ -59,8 +59,8 @@ def where(batches):
     for batch in batches:
         yield pa.RecordBatch.from_pydict({"file": [mirabelle.__file__]})
 
-with open_session({}) as spark:
-    print("workers import", spark.range(0, 2, 1, 2).mapInArrow(where, "file string").first().file)
+with open_context({}) as context:
+    print("workers import", session_on(context).range(0, 2, 1, 2).mapInArrow(where, "file string").first().file)
 """)
     from submit.conftest import BIN, environment
 

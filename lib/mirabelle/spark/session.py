@@ -1,4 +1,4 @@
-"""The only place that builds a SparkSession. [Spark; driver only]
+"""The only place that starts Spark and builds a SparkSession. [Spark; driver only]
 
 Masters, memory and endpoints come from the configuration's ``spark`` part or from spark-submit, never from here. What
 spark-submit was told always wins.
@@ -46,13 +46,6 @@ EXECUTOR_WAIT_SECONDS = 300.0
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 # Libraries that would each start a thread a core are held to the cores that their task has.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-
-@contextmanager
-def open_session(settings: Mapping[str, object]) -> Iterator[SparkSession]:
-    """A SparkSession for the block, over ``open_context``."""
-    with open_context(settings) as context:
-        yield session_on(context)
 
 
 def session_on(context: SparkContext) -> SparkSession:

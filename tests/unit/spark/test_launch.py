@@ -52,9 +52,9 @@ def test_the_jvms_own_first_error_and_the_way_out_are_one_sentence(
 def in_a_session(**environment: str) -> str:
     code = """
 from mirabelle.errors import PreflightError
-from mirabelle.spark.session import open_session
+from mirabelle.spark.session import open_context
 try:
-    with open_session({"spark.master": "local[1]"}):
+    with open_context({"spark.master": "local[1]"}):
         print("opened")
 except PreflightError as error:
     print(error)

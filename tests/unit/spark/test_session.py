@@ -80,9 +80,9 @@ def test_without_pyspark_the_sentence_names_the_extra() -> None:
 import sys
 sys.modules["pyspark"] = None
 from mirabelle.errors import PreflightError
-from mirabelle.spark.session import open_session
+from mirabelle.spark.session import open_context
 try:
-    with open_session({}):
+    with open_context({}):
         print("opened")
 except PreflightError as error:
     print(error)
@@ -96,10 +96,10 @@ except PreflightError as error:
 def test_java_is_looked_for_before_spark_is_started(tmp_path: Path) -> None:
     code = """
 from mirabelle.errors import PreflightError
-from mirabelle.spark.session import open_session
+from mirabelle.spark.session import open_context
 from pyspark import SparkContext
 try:
-    with open_session({"spark.master": "local[1]"}):
+    with open_context({"spark.master": "local[1]"}):
         print("opened")
 except PreflightError as error:
     print(error, SparkContext._gateway)
