@@ -134,7 +134,7 @@ def share(
     return Shared(
         settings,
         Current(address, opener, threads, engine, settings, metrics),
-        Work(decoders, engine, settings.queue, metrics),
+        Work(decoders, engine, settings.queue, settings.deadline_seconds, metrics),
         metrics,
         held,
         Tokens([token.get_secret_value() for token in settings.tokens]),

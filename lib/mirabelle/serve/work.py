@@ -44,10 +44,14 @@ class Work:
         decoders: threads that decode.
         engine: the thread that the network runs in, which explaining shares.
         queue: pictures that may be taken in and not yet answered.
+        deadline_seconds: of a request; those that would not be answered by then are better told at once.
     """
 
-    def __init__(self, decoders: Executor, engine: Executor, queue: int, metrics: Metrics) -> None:
-        self._decoders, self._engine, self._queue, self._metrics = decoders, engine, queue, metrics
+    def __init__(
+        self, decoders: Executor, engine: Executor, queue: int, deadline_seconds: float, metrics: Metrics
+    ) -> None:
+        self._decoders, self._engine, self._metrics = decoders, engine, metrics
+        self._queue, self._deadline_seconds = queue, deadline_seconds
         self.taken_in = 0
         self._explaining = 0
         metrics.queue.set_function(lambda: self.taken_in)
@@ -55,11 +59,15 @@ class Work:
 
     @contextmanager
     def taking_in(self, served: Served, count: int) -> Iterator[None]:
-        """In the block ``count`` pictures are this server's to answer; ``Problem`` 503 where that is too many."""
-        if self.taken_in + count > self._queue:
-            speed = served.batcher.pictures_a_second
-            seconds = round(self.taken_in / speed) if speed else 1
-            raise busy(f"{self.taken_in} pictures wait already; try again in {max(1, seconds)} s", seconds)
+        """In the block ``count`` pictures are this server's to answer; ``Problem`` 503 where that is too many.
+
+        Where nothing waits the deadline alone decides: at what speed pictures were answered lately is no promise.
+        """
+        speed = served.batcher.pictures_a_second
+        is_late = self.taken_in and speed and (self.taken_in + count) / speed > self._deadline_seconds
+        if is_late or self.taken_in + count > self._queue:
+            seconds = max(1, round(self.taken_in / speed)) if speed else 1
+            raise busy(f"{self.taken_in} pictures wait already; try again in {seconds} s", seconds)
         self.taken_in += count
         try:
             yield

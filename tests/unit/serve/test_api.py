@@ -212,6 +212,18 @@ def test_a_full_queue_says_when_to_come_again(serve: Serve) -> None:
     assert one.client.post("/v1/predict", content=picture(), headers=PNG).status_code == 200
 
 
+def test_what_would_be_too_late_is_refused_at_once(serve: Serve) -> None:
+    """As many as are answered within the deadline at the speed of late, whatever the queue would take in."""
+    one = serve("deadline_seconds=1", "max_batch=1", seconds=0.3)
+    assert one.client.post("/v1/predict", content=picture(), headers=PNG).status_code == 200
+    answers = ask_in_threads(one, 12)
+    assert {answer.status_code for answer in answers} == {200, 503}
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert {answer.json()["code"] for answer in refused} == {"busy"}
+    assert max(answer.elapsed.total_seconds() for answer in refused) < 1
+    assert one.client.post("/v1/predict", content=picture(), headers=PNG).status_code == 200
+
+
 def test_a_deadline_that_passes(serve: Serve) -> None:
     one = serve("deadline_seconds=0.2", seconds=1.5)
     started = time.monotonic()
