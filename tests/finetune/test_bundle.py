@@ -163,7 +163,12 @@ def test_a_chain_of_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert "further network 1: small" in whole.info.card
         (one,) = whole.predictions([rows[0]["path"]])
         assert one.features is not None
-        assert len(whole.neighbours(one.features, 100)) == 60 - len(said)
+        near = whole.neighbours(one.features, 100)
+        assert len(near) == 60 - len(said)
+        # Each is called as finely as the chain's answers are.
+        assert {(Path(found.path).parent.name, found.label) for found in near} == {
+            (label.split(" / ")[1], label) for label in whole.info.labels
+        }
         heat = whole.explain(whole.decode(Path(rows[0]["path"]).read_bytes()).pixels)
         assert heat.shape == (1, 1)
         self_test(whole)

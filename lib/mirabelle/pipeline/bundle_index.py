@@ -15,7 +15,7 @@ from mirabelle.bundle.predicting import predictions
 from mirabelle.decode import DecodeOptions, thumbnail
 from mirabelle.errors import BundleError, ImageError
 from mirabelle.pipeline.bundle_parts import Parts
-from mirabelle.pipeline.bundle_rows import Stored, given_rows
+from mirabelle.pipeline.bundle_rows import Stored, ends, given_rows
 from mirabelle.pipeline.job import Job
 from mirabelle.pipeline.labelled import pictures_of
 from mirabelle.storage import join
@@ -45,7 +45,10 @@ def make_index(job: Job, parts: Parts, bundle: Bundle) -> Index:
     if parts.on_features:
         rows = list(given_rows(job, facts, lambda path, label: label is not None and path not in left_out))
     else:
-        learnt = pictures_of(job, parts.taught[0].facts, left_out)
+        finer = facts["chain"]["columns"][1] if facts.get("chain") else None
+        learnt = pictures_of(job, parts.taught[0].facts, left_out, finer)
+        if finer is not None:
+            learnt[schema.LABEL] = ends(learnt[schema.LABEL].tolist(), learnt[schema.CHAIN_LABEL].tolist())
         rows = [_looked_at(job, learnt, bundle)]
     paths = [path for some in rows for path in some.paths]
     labels = [str(label) for some in rows for label in some.labels]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirabelle import schema
+from mirabelle.evaluation.chaining import pair
 from mirabelle.network.embedding import Embedding
 from mirabelle.pipeline.job import Job
 from mirabelle.storage import join
@@ -26,7 +27,7 @@ class Stored:
     """Some rows.
 
     Attributes:
-        paths, labels: of each; None for a picture without a label.
+        paths, labels: of each, and of a chain as fine as it is known; None for a picture without a label.
         matrix: float32 (n, width).
     """
 
@@ -49,9 +50,8 @@ def given_rows(job: Job, facts: dict[str, Any], wanted: Wanted) -> Iterator[Stor
     if not facts["pca"]:
         yield from feature_rows(job, facts, wanted)
         return
-    columns = [schema.PATH, schema.LABEL, schema.REDUCED]
-    table = job.read_parquet(join(job.folder("pca", facts["pca"]), "reduced"), columns)
-    yield from _kept(table, schema.REDUCED, wanted)
+    table = job.read_parquet(join(job.folder("pca", facts["pca"]), "reduced"))
+    yield from _kept(table, schema.REDUCED, _label_columns(facts, table.column_names), wanted)
 
 
 def feature_rows(job: Job, facts: dict[str, Any], wanted: Wanted) -> Iterator[Stored]:
@@ -60,21 +60,43 @@ def feature_rows(job: Job, facts: dict[str, Any], wanted: Wanted) -> Iterator[St
     files = [file for chunk in table.chunks() for file in table.files("features", chunk)]
     newest: dict[str, str] = {}
     for file in files:
-        for batch in _batches(job, file, [schema.PATH, schema.LABEL]):
-            told = zip(*(batch[name].to_pylist() for name in (schema.PATH, schema.LABEL)), strict=True)
+        for batch, labels in _batches(job, file, facts):
+            told = zip(batch[schema.PATH].to_pylist(), _ends(batch, labels), strict=True)
             newest.update((path, file) for path, label in told if wanted(path, label))
     for file in sorted(set(newest.values())):
-        for batch in _batches(job, file, [schema.PATH, schema.LABEL, schema.FEATURES]):
-            yield from _kept(batch, schema.FEATURES, lambda path, _, file=file: newest.get(path) == file)  # type: ignore[misc]
+        for batch, labels in _batches(job, file, facts, schema.FEATURES):
+            yield from _kept(batch, schema.FEATURES, labels, lambda path, _, file=file: newest.get(path) == file)  # type: ignore[misc]
 
 
-def _batches(job: Job, file: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(job: Job, file: str, facts: dict[str, Any], *more: str) -> Iterator[tuple[pa.RecordBatch, list[str]]]:
+    """Paths, labels and further columns of a file, and which of them are the labels."""
     with job.store.open(file) as source, pq.ParquetFile(source, pre_buffer=False) as parquet:
-        yield from parquet.iter_batches(ROWS_AT_ONCE, columns=columns, use_threads=False)
+        labels = _label_columns(facts, parquet.schema_arrow.names)
+        columns = [schema.PATH, *labels, *more]
+        for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=columns, use_threads=False):
+            yield batch, labels
 
 
-def _kept(rows: pa.Table | pa.RecordBatch, column: str, wanted: Wanted) -> Iterator[Stored]:
-    paths, labels = rows[schema.PATH].to_pylist(), rows[schema.LABEL].to_pylist()
+def _label_columns(facts: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """The column of the label, or those of a chain's labels: what a configuration calls the first is `label` here."""
+    wanted = (facts.get("chain") or {"columns": [schema.LABEL]})["columns"]
+    return [name if name in names else schema.LABEL for name in wanted]
+
+
+def _ends(rows: pa.Table | pa.RecordBatch, columns: Sequence[str]) -> list[str | None]:
+    first, *finer = (rows[name].to_pylist() for name in columns)
+    return ends(first, finer[0]) if finer else first
+
+
+def ends(coarse: Sequence[str | None], fine: Sequence[str | None]) -> list[str | None]:
+    """Labels as a chain's ends are called, where the finer one is known."""
+    return [one if one is None or finer is None else pair(one, finer) for one, finer in zip(coarse, fine, strict=True)]
+
+
+def _kept(
+    rows: pa.Table | pa.RecordBatch, column: str, label_columns: Sequence[str], wanted: Wanted
+) -> Iterator[Stored]:
+    paths, labels = rows[schema.PATH].to_pylist(), _ends(rows, label_columns)
     kept = [i for i in range(len(paths)) if wanted(paths[i], labels[i])]
     if kept:
         yield Stored([paths[i] for i in kept], [labels[i] for i in kept], as_matrix(rows[column].take(kept)))

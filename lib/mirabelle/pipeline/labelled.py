@@ -119,13 +119,14 @@ def choose(config: Config, rows: pd.DataFrame) -> tuple[Sides, set[str]]:
     return chosen, set(parted.loc[held, schema.PATH]) - set(own[schema.PATH])
 
 
-def pictures_of(job: Job, facts: dict[str, Any], held: set[str]) -> pd.DataFrame:
+def pictures_of(job: Job, facts: dict[str, Any], held: set[str], finer: str | None = None) -> pd.DataFrame:
     """``path, label`` of what a taught network learnt from or chose its epoch by, listed anew, by path.
 
     Args:
         job: of another run, whose configuration is the one that it was taught with.
         facts: of the network.
         held: paths that it was judged on.
+        finer: a further label, which becomes ``chain_label``.
 
     Raises:
         ConfigError, ListingError: the configuration does not say where the pictures or their labels are.
@@ -138,7 +139,8 @@ def pictures_of(job: Job, facts: dict[str, Any], held: set[str]) -> pd.DataFrame
             f"images.root is not set, and what {facts['id']} learnt from has to be listed anew; give images.root or"
             " images.manifest as when it was taught"
         )
-    rows = labelled_rows(config, list_source(job))
+    images = list_source(job)
+    rows = labelled_rows(config, images)
     sides, _ = choose(config, rows)
     if list(sides.labels) != facts["labels"]:
         raise ConfigError(
@@ -149,6 +151,11 @@ def pictures_of(job: Job, facts: dict[str, Any], held: set[str]) -> pd.DataFrame
         rows = rows.drop(columns=schema.LABEL).rename(columns={schema.CHAIN_LABEL: schema.LABEL})
     learnt = set(sides.frame.loc[sides.frame[SIDE] == "train", schema.PATH]) - held
     found: pd.DataFrame = rows.loc[rows[schema.PATH].isin(learnt), [schema.PATH, schema.LABEL]]
+    if finer is not None:
+        listed = images.table.to_pandas().set_index(schema.PATH)
+        known = _column(listed, "classify.chain", config.labels.column(finer), [schema.LABEL, *images.extra_labels])
+        known = known.loc[found[schema.PATH]]
+        found[schema.CHAIN_LABEL] = [None if pd.isna(label) else label for label in known]
     return found.reset_index(drop=True)
 
 
