@@ -1,4 +1,4 @@
-"""200 real pictures, awkward ones included: a bundle of each classifier says what the batch job's tables say."""
+"""200 real pictures, awkward ones included: the batch job's tables, a bundle and its server say the same of each."""
 
 import json
 from pathlib import Path
@@ -17,6 +17,7 @@ from mirabelle.console import Console
 from mirabelle.network.engines import native_precisions
 from mirabelle.pipeline import execute
 from mirabelle.pipeline.bundling import bundle
+from unit.serve.conftest import serving
 
 CLASSIFIERS: dict[str, dict[str, Any]] = {
     "LogisticRegression": {"maxIter": 20, "regParam": 0.01},
@@ -61,6 +62,31 @@ def same_pictures(whole: Bundle, paths: list[str], output: Path) -> dict[str, Pr
     return found
 
 
+def same_from_a_server(address: str, found: dict[str, Prediction], folder: Path) -> None:
+    """What ``/v1/predict`` says of each picture is what ``predict`` said: features, probabilities, rejects."""
+    # A request whose pictures are all bad is answered with a problem document, so each has a good one first.
+    good = next(path for path, one in found.items() if isinstance(one.answer, Answer))
+    paths = list(found)
+    with serving(folder, "deadline_seconds=300", address=address, opens=open_bundle) as one:
+        labels = one.bundles[0].info.labels
+        for first in range(0, len(paths), 20):
+            some = [good, *paths[first : first + 20]]
+            files = [("pictures", (Path(path).name, Path(path).read_bytes())) for path in some]
+            answer = one.client.post("/v1/predict?top=100&features=true", files=files, timeout=300)
+            assert answer.status_code == 200, answer.text
+            for path, told in zip(some, answer.json()["pictures"], strict=True):
+                wanted = found[path]
+                if isinstance(wanted.answer, Rejected):
+                    assert told["rejected"]["code"] == wanted.answer.code
+                    assert told["rejected"]["stage"] == wanted.answer.stage
+                    continue
+                np.testing.assert_allclose(told["features"], wanted.features, rtol=1e-5, atol=1e-5)
+                said = {row["label"]: row["probability"] for row in told["probabilities"]}
+                shares = [said[label] for label in labels]
+                np.testing.assert_allclose(shares, wanted.probabilities, rtol=0, atol=1e-5)
+                assert told["label"] == wanted.answer.label
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bf16", marks=pytest.mark.full)])
 def test_no_skew(spark: SparkSession, tmp_path: Path, cache: Path, vgg16_weights: Path, precision: str) -> None:
@@ -82,20 +108,25 @@ def test_no_skew(spark: SparkSession, tmp_path: Path, cache: Path, vgg16_weights
     execute(load(None, given, {}), ["extract", "reduce"], "extract", console)
     # What comes behind the network computes alike whatever the network's precision.
     names = CLASSIFIERS if precision == "float32" else ("LogisticRegression", "DecisionTreeClassifier")
-    for number, (name, params) in enumerate((name, CLASSIFIERS[name]) for name in names):
+    for name in names:
+        params = CLASSIFIERS[name]
         told = [*given, f"classify.estimator={name}", f"classify.params={json.dumps(params)}"]
-        whole, said = learnt(told, console)
+        address, said = learnt(told, console)
+        whole = open_bundle(address)
         assert whole.info.estimator.startswith(name)
-        found = same_pictures(whole, paths, output) if number == 0 else ask(whole, said)
+        found = same_pictures(whole, paths, output)
+        same_from_a_server(address, found, tmp_path)
         for row in said.to_dict("records"):
             one = found[row["path"]]
             assert isinstance(one.answer, Answer) and one.answer.label == row["predicted"]
             np.testing.assert_allclose(one.probabilities, row["probabilities"], rtol=0, atol=1e-5)
     if precision == "float32":
         chain = ["classify.chain=[kind, label]", "classify.min_rows=10", "classify.precision=0.9", "classify.folds=2"]
-        whole, said = learnt([*given, *chain, "classify.params={maxIter: 20, regParam: 0.01}"], console)
+        address, said = learnt([*given, *chain, "classify.params={maxIter: 20, regParam: 0.01}"], console)
+        whole = open_bundle(address)
         assert whole.info.labels == ("fruit / Banana", "fruit / Lemon", "fruit / Walnut", "plane / plane")
-        found = ask(whole, said)
+        found = same_pictures(whole, paths, output)
+        same_from_a_server(address, found, tmp_path)
         for row in said.to_dict("records"):
             answer = found[row["path"]].answer
             assert isinstance(answer, Answer) and answer.coarse is not None
@@ -104,15 +135,10 @@ def test_no_skew(spark: SparkSession, tmp_path: Path, cache: Path, vgg16_weights
             assert answer.coarse.probability == pytest.approx(row["chain_coarse_probability"], abs=1e-5)
 
 
-def learnt(told: list[str], console: Console) -> tuple[Bundle, pd.DataFrame]:
-    """Train, bundle and open; with the bundle what Spark said of the pictures held out."""
+def learnt(told: list[str], console: Console) -> tuple[str, pd.DataFrame]:
+    """Train and bundle: where the bundle is, and what Spark said of the pictures held out."""
     config = load(None, told, {})
     job = execute(config, ["train"], "train", console)
     said = pd.read_parquet(job.folder("predictions"))
     assert len(said) > 40
-    return open_bundle(dict(bundle(config, console))["bundle"].split(",")[0]), said
-
-
-def ask(whole: Bundle, said: pd.DataFrame) -> dict[str, Prediction]:
-    """What a bundle says of some rows' pictures, by path."""
-    return dict(zip(said["path"], whole.predictions(said["path"].tolist()), strict=True))
+    return dict(bundle(config, console))["bundle"].split(",")[0], said
