@@ -193,6 +193,7 @@ def test_a_configuration_that_is_not_there_is_named(tmp_path: Path, capsys: pyte
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_missing_folder_of_pictures_is_told_before_spark_is_started(tmp_path: Path) -> None:
     code = f"""
 import sys
@@ -335,6 +336,7 @@ def test_inspect_lists_the_backbones(capsys: pytest.CaptureFixture[str]) -> None
         assert re.search(rf"^{name}\s", out, re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg16", "VGG16"])
 def test_inspect_shows_a_network(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = invoke(["inspect", name], capsys)
@@ -343,6 +345,7 @@ def test_inspect_shows_a_network(name: str, capsys: pytest.CaptureFixture[str]) 
     assert "block5_conv3" in out
 
 
+@pytest.mark.slow
 def test_inspect_takes_settings(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = invoke(["inspect", "mobilenet", *sets("backbone.input_px=64")], capsys)
     assert code == 0
@@ -371,6 +374,7 @@ def test_a_folder_with_a_networks_name_is_a_folder(
 # Java
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["doctor", "reduce"])
 def test_a_java_home_without_java_is_named(verb: str, tmp_path: Path) -> None:
     settings = [] if verb == "doctor" else [f"images.root={tmp_path}", f"output={tmp_path / 'out'}"]

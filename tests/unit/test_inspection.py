@@ -45,6 +45,7 @@ def test_the_registry_is_listed_with_what_one_chooses_by() -> None:
     assert all(row[4] in NORMALISATIONS and row[5] for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "parameters", "features"),
     [
@@ -68,6 +69,7 @@ def test_a_network_is_shown_layer_by_layer(settings: list[str], parameters: int,
     assert sum(int(row[3].replace(",", "")) for row in listed) == parameters
 
 
+@pytest.mark.slow
 def test_a_layer_is_told_with_its_kind_its_output_and_its_parameters() -> None:
     text = inspection.show_backbone(configured("backbone.name=vgg16"))
     rows = {row[0]: row[1:] for row in lines_of(text) if len(row) == 4}
@@ -79,6 +81,7 @@ def test_a_layer_is_told_with_its_kind_its_output_and_its_parameters() -> None:
     assert re.search(r"^licence.*: CC-BY-4\.0$", text, re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [

@@ -58,6 +58,7 @@ def test_intervals_are_of_groups() -> None:
     assert by_group[1] - by_group[0] == pytest.approx(expected, rel=0.15)
 
 
+@pytest.mark.slow
 def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
     held = 0
     for seed in range(30):

@@ -169,6 +169,7 @@ def test_the_form_of_keys_is_the_one_that_most_rows_fit(tmp_path: Path) -> None:
         labelled(root, tmp_path / "t.csv", "file_name,label\n2.jpg,a\n1.jpg,b\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("around", [0, 120_000])
 @pytest.mark.parametrize("column", ["label", "split", "maker"])
 def test_a_manifest_that_tells_two_labels_of_one_path_is_refused(tmp_path: Path, around: int, column: str) -> None:

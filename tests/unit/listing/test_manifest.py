@@ -197,6 +197,7 @@ def test_a_long_file_in_other_scripts(tmp_path: Path) -> None:
         assert read(manifest).rows == 1000
 
 
+@pytest.mark.slow
 def test_more_rows_than_a_batch_holds(tmp_path: Path) -> None:
     pq.write_table(pa.table({"path": [f"/{n}.jpg" for n in range(120_000)]}), tmp_path / "m.parquet")
     with gzip.open(tmp_path / "m.csv.gz", "wt") as file:

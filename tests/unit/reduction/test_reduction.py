@@ -47,6 +47,7 @@ def _by_class() -> np.ndarray:
     return _far_from_zero(0.0) + np.repeat([-5.0, 5.0, 15.0], 1000)[:, None]
 
 
+@pytest.mark.slow
 # The exact subspace to 1e-4, an order below what users are told, and the variance to 1e-7, likewise.
 @pytest.mark.parametrize(
     ("made", "kept"),

@@ -51,6 +51,7 @@ def test_it_is_the_scatters_product_however_rows_are_parted(seed: int, parts: in
     np.testing.assert_allclose(sketch.product, exact.scatter @ basis, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_low_rank_and_noise_is_found_in_a_few_passes() -> None:
     rows = _low_rank_and_noise(400, 300, 10, 0.5)
     exact, found = fit(_exact(rows), 0.8, 10), _approximate(rows, 20, 3, 10)

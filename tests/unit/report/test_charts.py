@@ -146,6 +146,7 @@ def every_spec(labels: list[str]) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_specifications_name_no_colour_no_address_and_are_the_same_each_time(hostile: tuple[str, ...]) -> None:
     first = every_spec(list(hostile))
     for spec in first:
@@ -156,6 +157,7 @@ def test_specifications_name_no_colour_no_address_and_are_the_same_each_time(hos
     assert first == every_spec(list(hostile))
 
 
+@pytest.mark.slow
 def test_data_never_becomes_a_field_name_or_an_expression(hostile: tuple[str, ...]) -> None:
     harmless = [f"label {i}" for i in range(len(hostile))]
 

@@ -35,6 +35,8 @@ from mirabelle.report import (
 from mirabelle.report.assets import data_uri, inline_json, inline_script
 from mirabelle.report.page import NAVIGATION
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., ReportContents]
 
 

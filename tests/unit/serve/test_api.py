@@ -199,6 +199,7 @@ def test_requests_that_come_together_share_batches(serve: Serve) -> None:
     assert one.metric("batch_pictures_count") == len(batches)
 
 
+@pytest.mark.slow
 def test_a_full_queue_says_when_to_come_again(serve: Serve) -> None:
     one = serve("queue=2", "max_batch=1", seconds=0.3)
     answers = ask_in_threads(one, 8)
@@ -212,6 +213,7 @@ def test_a_full_queue_says_when_to_come_again(serve: Serve) -> None:
     assert one.client.post("/v1/predict", content=picture(), headers=PNG).status_code == 200
 
 
+@pytest.mark.slow
 def test_what_would_be_too_late_is_refused_at_once(serve: Serve) -> None:
     """As many as are answered within the deadline at the speed of late, whatever the queue would take in."""
     one = serve("deadline_seconds=1", "max_batch=1", seconds=0.3)
@@ -224,6 +226,7 @@ def test_what_would_be_too_late_is_refused_at_once(serve: Serve) -> None:
     assert one.client.post("/v1/predict", content=picture(), headers=PNG).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_deadline_that_passes(serve: Serve) -> None:
     one = serve("deadline_seconds=0.2", seconds=1.5)
     started = time.monotonic()

@@ -82,6 +82,7 @@ def test_a_second_head_on_a_kept_connection_is_waited_for_no_longer(serve: Serve
         assert connection.answer()[1]["code"] == "too_slow"
 
 
+@pytest.mark.slow
 def test_bodies_that_come_byte_by_byte(serve: Serve) -> None:
     one = serve("body_seconds=0.5")
     with connected(one) as slow:

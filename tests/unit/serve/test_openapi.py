@@ -104,6 +104,7 @@ def test_what_is_made_up_by_it_breaks_nothing(server: Asked, document: Any) -> N
     assert server.client.post("/v1/predict", content=picture(), headers=PNG).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_fuzzer_finds_nothing(server: Asked) -> None:
     """Some hundred requests of the ten thousand that scripts/fuzz_server.py asks by itself."""
     script = str(REPOSITORY / "scripts" / "fuzz_server.py")

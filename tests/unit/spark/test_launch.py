@@ -12,6 +12,8 @@ from mirabelle.spark.jvm import JAVAS_OF_SPARK, check_java_version, user_name
 from mirabelle.spark.launch import Overheard, explain, spark_defaults
 from other_user import as_another_user
 
+pytestmark = pytest.mark.slow
+
 AGENT = """Picked up JAVA_TOOL_OPTIONS: -agentpath:/no/agent.so
 Error occurred during initialization of VM
 Could not find agent library /no/agent.so in absolute path, with error: /no/agent.so: cannot open shared object file

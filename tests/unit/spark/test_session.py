@@ -13,6 +13,8 @@ from mirabelle.spark import session
 from mirabelle.spark.jvm import check_java, java_options
 from other_user import where_mounted_read_only
 
+pytestmark = pytest.mark.slow
+
 
 def make_java(folder: Path, mode: int = 0o755) -> Path:
     """A stand-in for java in ``folder/bin``."""

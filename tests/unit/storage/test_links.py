@@ -51,6 +51,7 @@ def test_two_folders_with_links_to_each_other(tmp_path: Path) -> None:
     assert walked(tmp_path) == ["a/1.jpg", "a/to_b/2.jpg", "b/2.jpg", "b/to_a/1.jpg"]
 
 
+@pytest.mark.slow
 def test_links_that_multiply_are_one_sentence(tmp_path: Path) -> None:
     names = [f"f{number}" for number in range(12)]
     for name in names:

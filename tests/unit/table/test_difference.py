@@ -278,6 +278,7 @@ def test_very_many_twins_are_several_families(output: Output, tmp_path: Path) ->
     assert [sum(not twin for twin in part[schema.TWIN].to_pylist()) for part in parts] == [1, 1, 1]
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(st.dictionaries(st.sampled_from("abcdefghijkl"), st.sampled_from("123"), min_size=1), st.integers(1, 9))
 def test_whatever_is_listed_is_to_do_once(network: Network, contents: dict[str, str], ask: int) -> None:

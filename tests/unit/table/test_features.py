@@ -180,6 +180,7 @@ def rows_seen(source: Source) -> tuple[int, int]:
     return found[0], found[1]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_nothing_is_lost_or_twice(source: Source) -> None:
     """Each step of a commit in turn is the last; the next run goes on, and readers never see part of a chunk."""
     break_some(source.root)
