@@ -105,6 +105,8 @@ lock: $(READY)  ## Resolve the dependencies anew
 	    --upgrade --extra dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --extra heif --extra openvino --extra s3 --constraints requirements.lock pyproject.toml -o requirements-worker.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --extra gpu --extra heif --extra s3 --constraints requirements.lock pyproject.toml -o requirements-gpu.lock
 	@# The server imports no pandas and no PyArrow, which are 250 MB of the 600.
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --extra heif --extra serve --constraints requirements.lock \
