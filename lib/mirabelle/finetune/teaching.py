@@ -21,6 +21,7 @@ from mirabelle.errors import ConfigError
 from mirabelle.finetune.augmenting import augmented
 from mirabelle.finetune.keeping import Arrays, Kept
 from mirabelle.finetune.pictures import Rows
+from mirabelle.network import gpu
 from mirabelle.network.embedding import Normalisation
 from mirabelle.network.engines import normalise
 
@@ -259,13 +260,9 @@ def compile_for(model: keras.Model, settings: Finetune, classes: int) -> Any:
         raise ConfigError(f"finetune.optimizer_params: {settings.optimizer} refuses them: {error}") from error
     loss = "binary_crossentropy" if classes == 2 else "sparse_categorical_crossentropy"
     # XLA's convolutions are slower on CPUs: three times, of the small network.
-    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile="auto" if _has_gpu(keras) else False)
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile="auto" if gpu.is_seen(keras) else False)
     optimizer.build(model.trainable_variables)
     return optimizer
-
-
-def _has_gpu(keras: Any) -> bool:
-    return any("gpu" in str(device).lower() for device in keras.distribution.list_devices())
 
 
 def _is_frozen(model: keras.Model, tensor: Any) -> bool:

@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from mirabelle.decode import decode
 from mirabelle.errors import ConfigError, PreflightError, WeightsError
 from mirabelle.network import backbones, preparing, weights
 from mirabelle.network.embedding import NORMALISATIONS
-from mirabelle.network.engines import OpenVinoEngine, native_precisions, open_engine
+from mirabelle.network.engines import OpenVinoEngine, convert, native_precisions, normalise, open_engine
 
 pytestmark = pytest.mark.slow
 
@@ -114,6 +117,51 @@ def test_the_keras_engine_equals_keras(precision: str, tmp_path: Path, cache: Pa
     else:
         assert cosines(found, expected).min() > 0.999
         assert np.abs(found - expected).max() > 0, "bf16 that equals float32 to the bit was not bf16"
+
+
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+def test_the_keras_engine_normalises_bytes_within_the_network(normalisation: str) -> None:
+    import keras
+
+    # What it says is what it is given, one pixel of each picture.
+    layers = [keras.layers.Cropping2D(((0, 3), (0, 3))), keras.layers.Flatten()]
+    model = keras.Sequential([keras.Input((4, 4, 3)), *layers])
+    chosen = NORMALISATIONS[normalisation]
+    engine = open_engine("keras", convert("keras", model, chosen), chosen, "float32", 1)
+    pixels = np.arange(256, dtype=np.uint8).repeat(48).reshape(256, 4, 4, 3) ^ np.arange(3, dtype=np.uint8)
+    found = engine.embed(pixels)
+    assert found.dtype == np.float32
+    expected = normalise(pixels, chosen)[:, 0, 0]
+    # Compilers multiply by the reciprocal of what is divided by.
+    assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
+    assert engine.on_gpu is False
+
+
+def test_python_goes_on_while_the_keras_engine_runs(cache: Path) -> None:
+    """Pictures are decoded by threads meanwhile."""
+    config = configured(
+        cache, "backbone.name=vgg16", "backbone.weights=random:7", "engine.name=keras", "backbone.input_px=96"
+    )
+    network = preparing.prepare_network(config, "float32")
+    engine = open_engine("keras", network.files, network.normalisation, "float32", 1)
+    pixels = np.zeros((32, 96, 96, 3), np.uint8)
+    engine.embed(pixels)
+    moments = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            moments.append(time.perf_counter())
+            time.sleep(0.001)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(look)
+        began = time.perf_counter()
+        engine.embed(pixels)
+        ended = time.perf_counter()
+        done.set()
+    inside = [began, *(moment for moment in moments if began < moment < ended), ended]
+    assert np.diff(inside).max() < (ended - began) / 2
 
 
 def test_real_weights_on_real_pictures_equal_keras(fruits: Path, vgg16_weights: Path, cache: Path) -> None:
