@@ -20,7 +20,7 @@ from mirabelle.config import Config, load
 from mirabelle.errors import ConfigError, PreflightError
 from mirabelle.network.engines import native_precisions
 from mirabelle.spark.cluster import slots, task_cpus
-from mirabelle.spark.preflight import Worker, _explain, run_preflight, settle
+from mirabelle.spark.preflight import Worker, _explain, check_gpus, run_preflight, settle
 from mirabelle.spark.session import NEEDED, open_context
 from mirabelle.worker.probe import probe
 
@@ -256,6 +256,41 @@ def test_more_tasks_than_cores_are_warned_of() -> None:
     assert found.threads == 1
 
 
+ONE_GPU, QUARTER = "spark.executor.resource.gpu.amount", "spark.task.resource.gpu.amount"
+
+
+@pytest.mark.parametrize(
+    ("conf", "told"),
+    [
+        (
+            {ONE_GPU: "4", QUARTER: "1"},
+            r"gpu\.amount is 4, and a worker process keeps the GPU of its first task; set it",
+        ),
+        ({ONE_GPU: "1"}, r"tasks ask for none; set spark\.task\.resource\.gpu\.amount, to 0\.25"),
+    ],
+)
+def test_gpus_that_keras_would_miss_are_refused(conf: dict[str, str], told: str) -> None:
+    with pytest.raises(PreflightError, match=told):
+        check_gpus(conf, "keras")  # type: ignore[arg-type]
+
+
+def test_gpus_that_nothing_would_use_are_warned_of() -> None:
+    (warning,) = check_gpus({ONE_GPU: "2"}, "openvino")  # type: ignore[arg-type]
+    assert "engine.name openvino uses none; set it to keras" in warning
+    assert check_gpus({ONE_GPU: "1", QUARTER: "0.25"}, "keras") == ()  # type: ignore[arg-type]
+    assert check_gpus({}, "keras") == ()  # type: ignore[arg-type]
+
+
+def test_the_probe_tells_what_keras_runs_on_and_a_gpu_that_it_does_not_see() -> None:
+    facts = probed("from mirabelle.network import gpu; gpu.take_gpu(['5'])", "keras", on_gpu=True)
+    import keras
+    import tensorflow
+
+    assert (facts["versions"]["keras"], facts["versions"]["tensorflow"]) == (keras.__version__, tensorflow.__version__)
+    (problem,) = facts["problems"]
+    assert problem.startswith("Spark gave a task GPU 5, and Keras on tensorflow sees none")
+
+
 def test_the_smallest_machine_decides() -> None:
     workers = (replace(WORKER, cores=16), replace(WORKER, host="two", cores=2))
     found = settle(workers, 8, 4, configured())
@@ -338,12 +373,10 @@ def test_a_python_that_is_not_there_is_named(
     assert "PYSPARK_PYTHON" in sentence
 
 
-def probed(prelude: str, engine: str = "openvino") -> dict[str, Any]:
+def probed(prelude: str, engine: str = "openvino", on_gpu: bool = False) -> dict[str, Any]:
     """What ``probe`` tells in a process of its own."""
-    code = (
-        f"import json, sys\n{prelude}\nfrom mirabelle.worker.probe import probe\nprint(json.dumps(probe({engine!r})))"
-    )
-    return json.loads(in_a_process(code))
+    ask = f"from mirabelle.worker.probe import probe\nprint(json.dumps(probe({engine!r}, on_gpu={on_gpu})))"
+    return json.loads(in_a_process(f"import json, sys\n{prelude}\n{ask}"))
 
 
 @pytest.mark.parametrize(("engine", "extra"), [("openvino", "mirabelle[openvino]"), ("keras", "mirabelle[keras]")])

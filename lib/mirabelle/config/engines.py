@@ -39,11 +39,14 @@ class Engine(Section):
     """What runs it."""
 
     name: Literal["openvino", "keras"] = Field(
-        "openvino", description="What runs the network: openvino (CPU), or keras (the reference; GPU)."
+        "openvino",
+        description="What runs the network: openvino (CPU), or keras (the reference; on a GPU where its backend sees"
+        " one, docs/cluster/gpu.md).",
     )
     precision: Literal["auto", "float32", "bf16", "int8"] = Field(
         "auto",
-        description="auto is bf16 where every executor's CPU has it natively, else float32; see engine.certify, too."
+        description="auto is bf16 where every executor's CPU has it natively, else float32, and with keras always"
+        " float32; see engine.certify, too."
         " int8: quantised once, on the driver (mirabelle[int8]), on some of the pictures; faster than bf16 on CPUs with"
         " VNNI or AMX, and its features are others: `mirabelle certify` says how far.",
     )
@@ -54,8 +57,11 @@ class Engine(Section):
         " that it keeps.",
     )
     calibration_seed: int = Field(0, ge=0, description="Draws those pictures. Another seed is another embedding.")
-    batch_bytes: int = Field(
-        4 * 2**20, ge=1, description="Decoded pictures in one batch, in bytes; at least one picture goes in whatever."
+    batch_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="Decoded pictures in one batch, in bytes; at least one picture goes in whatever. Left out: 4 MiB,"
+        " and 32 MiB on a GPU.",
     )
     certify: Certify = Certify()
 

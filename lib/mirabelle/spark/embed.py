@@ -17,12 +17,12 @@ from mirabelle.errors import PreflightError
 from mirabelle.network.cached import check_room
 from mirabelle.network.engines import Files
 from mirabelle.network.preparing import Network
-from mirabelle.spark.tasks import on_this_machine, run_tasks
+from mirabelle.spark.tasks import own_embedder, run_tasks
 from mirabelle.storage import S3Options, open_store
 from mirabelle.storage.opening import AS_AWS_SAYS
 from mirabelle.worker.delays import spare_this_task
 from mirabelle.worker.embed import TaskReport, run_task
-from mirabelle.worker.embedder import EmbedderSpec, Tally, embedder_for, outcomes_frame
+from mirabelle.worker.embedder import EmbedderSpec, Tally, outcomes_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,11 +32,9 @@ if TYPE_CHECKING:
     from pyspark import Accumulator, Broadcast, SparkContext
     from pyspark.sql import Column
 
-DEFAULT_BATCH_BYTES = 4 * 2**20
-
 
 def spec_of(
-    network: Network, threads: int = 1, batch_bytes: int = DEFAULT_BATCH_BYTES, s3: S3Options = AS_AWS_SAYS
+    network: Network, threads: int = 1, batch_bytes: int | None = None, s3: S3Options = AS_AWS_SAYS
 ) -> EmbedderSpec:
     """The small half of a network: what is pickled into tasks."""
     return EmbedderSpec(
@@ -115,7 +113,7 @@ def make_embed_series(
 
     def embed_series(series: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         spare_this_task()
-        embedder = embedder_for(spec, lambda: on_this_machine(files, spec))
+        embedder = own_embedder(files, spec)
         for sources in series:
             tally = Tally()
             yield outcomes_frame(embedder.embed(sources, tally))
@@ -167,7 +165,7 @@ def make_run_task(
         ipc, tasks = listing.value
         images = pa.ipc.open_stream(ipc).read_all().take(tasks[task])
         asked = time.perf_counter()
-        embedder = embedder_for(spec, lambda: on_this_machine(files, spec))
+        embedder = own_embedder(files, spec)
         opened = time.perf_counter() - asked
         report = run_task(embedder, images, open_store(staging, spec.s3), staging, task, uuid.uuid4().hex[:8])
         # A process's first task reads the network out of the broadcast and compiles it.

@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +19,13 @@ from mirabelle.network.embedding import Precision
 from mirabelle.network.preparing import precision_on
 from mirabelle.spark.cluster import killed_for_memory, slots, task_cpus
 from mirabelle.spark.planning import engine_threads
-from mirabelle.spark.tasks import run_tasks
+from mirabelle.spark.tasks import run_tasks, take_own_gpu
 from mirabelle.storage import S3Options, absolute, is_s3
 from mirabelle.storage.opening import AS_AWS_SAYS
 from mirabelle.worker.probe import ENGINE_IMPORTS, IMPORTS, probe
 
 if TYPE_CHECKING:
-    from pyspark import SparkContext
+    from pyspark import SparkConf, SparkContext
 
 MAX_ROUNDS = 5
 # Modules that workers import, beside Python's own.
@@ -79,6 +79,7 @@ def run_preflight(
     Raises:
         PreflightError: a module is missing somewhere, a version does not do, or the precision cannot be had.
     """
+    warnings = check_gpus(context.getConf(), config.engine.name)
     places = tuple(path for path in (absolute(config.images.root), absolute(config.output)) if is_s3(path))
     probing = make_probe(config.engine.name, places, s3)
     facts: list[dict[str, Any]] = []
@@ -96,7 +97,32 @@ def run_preflight(
     for worker in workers:
         if worker.problems:
             raise PreflightError(f"the workers on {worker.host} cannot do the work: {'; '.join(worker.problems)}")
-    return settle(workers, at_once, task_cpus(context), config, certified)
+    settled = settle(workers, at_once, task_cpus(context), config, certified)
+    return replace(settled, warnings=(*warnings, *settled.warnings))
+
+
+def check_gpus(conf: SparkConf, engine: str) -> tuple[str, ...]:
+    """Warnings about the GPUs that executors have, by Spark's properties.
+
+    Raises:
+        PreflightError: Keras would use none of them, or the wrong one.
+    """
+    executor, task = (conf.get(f"spark.{of}.resource.gpu.amount") for of in ("executor", "task"))
+    if not executor:
+        return ()
+    if engine != "keras":
+        return (f"executors have a GPU, and engine.name {engine} uses none; set it to keras, or take other machines",)
+    if executor != "1":
+        raise PreflightError(
+            f"spark.executor.resource.gpu.amount is {executor}, and a worker process keeps the GPU of its first task;"
+            " set it to 1, and have an executor for each GPU"
+        )
+    if not task:
+        raise PreflightError(
+            "executors have a GPU, and tasks ask for none; set spark.task.resource.gpu.amount, to 0.25 for four tasks"
+            " a GPU"
+        )
+    return ()
 
 
 def _ask(context: SparkContext, probing: Callable[[int], str], at_once: int) -> list[dict[str, Any]]:
@@ -147,7 +173,13 @@ def settle(
 
 def make_probe(engine: str, places: tuple[str, ...] = (), s3: S3Options = AS_AWS_SAYS) -> Callable[[int], str]:
     """The function that executors run: one JSON fact a task."""
-    return lambda _: json.dumps(probe(engine, places, s3))
+
+    def run(_: int) -> str:
+        # Before anything is imported that uses it.
+        on_gpu = engine == "keras" and take_own_gpu()
+        return json.dumps(probe(engine, places, s3, on_gpu))
+
+    return run
 
 
 def _worker(fact: dict[str, Any]) -> Worker:

@@ -1,6 +1,6 @@
-"""A task for each number, by way of Spark's core alone, and the network's files where the tasks run. [Spark]
+"""A task for each number, by way of Spark's core alone, and the network where the tasks run. [Spark]
 
-The driver asks; the function that it gives, and ``on_this_machine``, run on executors, which import no more for it.
+The driver asks; the function that it gives, and all else here, run on executors, which import no more for it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mirabelle.network.gpu import take_gpu
 from mirabelle.worker.delays import spare_next_task, spare_this_task
 
 if TYPE_CHECKING:
     from pyspark import Broadcast, SparkContext
 
     from mirabelle.network.engines import Files
-    from mirabelle.worker.embedder import EmbedderSpec
+    from mirabelle.worker.embedder import Embedder, EmbedderSpec
 
 
 def run_tasks(context: SparkContext, tasks: int, function: Callable[[int], str]) -> list[str]:
@@ -36,6 +37,31 @@ def run_tasks(context: SparkContext, tasks: int, function: Callable[[int], str])
         spare_next_task()
 
     return context.parallelize(range(tasks), tasks).mapPartitions(run).collect()
+
+
+def own_embedder(files: Broadcast[Files], spec: EmbedderSpec) -> Embedder:
+    """This process's embedder for ``spec``, on the GPU that Spark gave the task, if it is Keras's and there is one."""
+    from mirabelle.worker.embedder import embedder_for
+
+    if spec.engine == "keras":
+        take_own_gpu()
+    return embedder_for(spec, lambda: on_this_machine(files, spec))
+
+
+def take_own_gpu() -> bool:
+    """Have this process see the GPU that Spark gave the task, and no other; whether it gave one.
+
+    Raises:
+        PreflightError: as ``take_gpu``.
+    """
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    given = context.resources().get("gpu") if context else None
+    if given is None:
+        return False
+    take_gpu(given.addresses)
+    return True
 
 
 def on_this_machine(files: Broadcast[Files], spec: EmbedderSpec) -> Files | Path:

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# More at once is no faster on a CPU. On a GPU nobody has measured (scripts/bench/gpu.py would): 222 pictures of 224 px,
+# so that starting a batch costs little of it.
+BATCH_BYTES, GPU_BATCH_BYTES = 4 * 2**20, 32 * 2**20
+
+
 @dataclass(frozen=True)
 class EmbedderSpec:
     """The small half of what goes to a worker; the network's files go beside it as a broadcast.
@@ -40,7 +45,8 @@ class EmbedderSpec:
         engine: what runs the network.
         normalisation: done by the engine.
         decode: choices for pictures on their way in.
-        batch_bytes: decoded pictures in one batch; at least one picture goes in whatever its size.
+        batch_bytes: decoded pictures in one batch; at least one picture goes in whatever its size. None: as many as
+            suit the engine.
         threads: the engine may use.
         s3: how buckets are reached.
     """
@@ -49,14 +55,14 @@ class EmbedderSpec:
     engine: EngineName
     normalisation: Normalisation
     decode: DecodeOptions
-    batch_bytes: int
+    batch_bytes: int | None
     threads: int
     s3: S3Options = field(default_factory=S3Options)
 
-    @property
-    def batch_images(self) -> int:
+    def batch_images(self, on_gpu: bool) -> int:
         """Pictures in a batch."""
-        return max(1, self.batch_bytes // (3 * self.embedding.input_px**2))
+        batch_bytes = self.batch_bytes or (GPU_BATCH_BYTES if on_gpu else BATCH_BYTES)
+        return max(1, batch_bytes // (3 * self.embedding.input_px**2))
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ class Embedder:
             spec.engine, files, spec.normalisation, spec.embedding.precision, spec.threads
         )
         side = spec.embedding.input_px
-        self._batch: Pixels = np.empty((spec.batch_images, side, side, 3), dtype=np.uint8)
+        self._batch: Pixels = np.empty((spec.batch_images(self._engine.on_gpu), side, side, 3), dtype=np.uint8)
         # Pillow's switch for truncated files holds for all threads.
         self._decoders = 1 if spec.decode.accept_truncated else spec.threads
         self._may_decode = threading.Semaphore(self._decoders)
@@ -191,7 +197,7 @@ class Embedder:
         """Run the network on the ``filled`` first rows of the batch and complete their outcomes."""
         if filled:
             with tally.time(schema.INFERENCE):
-                results = self._run(self._batch[: len(filled)])
+                results = self._run(self._batch[: len(filled)], self._batch if self._engine.on_gpu else None)
             tally.model_rows += len(filled)
             for position, result in zip(filled, results, strict=True):
                 before = outcomes[position]
@@ -201,12 +207,17 @@ class Embedder:
                     outcomes[position] = Outcome(result, before.width_px, before.height_px)
         return outcomes
 
-    def _run(self, pixels: Pixels) -> list[Features | ImageError]:
-        """Features or an error for each picture; a batch that fails is tried again picture by picture."""
+    def _run(self, pixels: Pixels, padded: Pixels | None = None) -> list[Features | ImageError]:
+        """Features or an error for each picture; a batch that fails is tried again picture by picture.
+
+        Args:
+            pixels: of the pictures.
+            padded: the same and more, to give to the engine in their place.
+        """
         try:
-            features = self._engine.embed(pixels)
+            features = self._engine.embed(pixels if padded is None else padded)[: len(pixels)]
         except Exception as error:  # engines raise bare RuntimeError; each picture ends as a row
-            if len(pixels) == 1:
+            if len(pixels) == 1 and padded is None:
                 return [EmbedError(RejectCode.ENGINE_FAILED, " ".join(str(error).split())[:300])]
             return [result for one in pixels for result in self._run(one[None])]
         # A sum is finite only if all of its terms are (float32 features are far from overflowing it).

@@ -1,3 +1,4 @@
+import io
 import json
 import subprocess
 import sys
@@ -73,6 +74,8 @@ def test_pictures_are_decoded_while_the_network_runs_and_no_more_than_a_batch_ah
     class Waits:
         """Runs until the pictures of the next batch were asked for, and longer."""
 
+        on_gpu = False
+
         def embed(self, pixels: np.ndarray) -> np.ndarray:
             asked = len(taken)
             time.sleep(0.05)
@@ -127,6 +130,8 @@ def test_features_are_not_overwritten_by_the_next_batch(tmp_path: Path, network:
 class Breaks:
     """An engine that cannot run a picture whose first value is 1, and answers NaN where it is 2."""
 
+    on_gpu = False
+
     def embed(self, pixels: np.ndarray) -> np.ndarray:
         first = pixels[:, 0, 0, 0]
         if (first == 1).any():
@@ -134,22 +139,63 @@ class Breaks:
         return np.where(first == 2, np.nan, 1.0)[:, None].astype(np.float32)
 
 
+def flat(value: int) -> bytes:
+    """A PNG of one grey."""
+    sink = io.BytesIO()
+    Image.new("RGB", (8, 8), (value, value, value)).save(sink, "PNG")
+    return sink.getvalue()
+
+
 def test_one_picture_that_breaks_the_engine_costs_no_other(network: Network) -> None:
     embedder = Embedder(small_batches(network, 4), network.files)
     embedder._engine = Breaks()
-
-    def flat(value: int) -> bytes:
-        import io
-
-        sink = io.BytesIO()
-        Image.new("RGB", (8, 8), (value, value, value)).save(sink, "PNG")
-        return sink.getvalue()
-
     tally = Tally()
     outcomes = list(embedder.embed([flat(0), flat(1), flat(2), flat(3), flat(4)], tally))
     assert [str(o.error.code) if o.error else "" for o in outcomes] == ["", "engine_failed", "not_finite", "", ""]
     assert outcomes[1].error.detail == "kernel panic"
     assert tally.model_rows == 5
+
+
+class OnGpu:
+    """An engine as on a GPU, which has memory for so many pictures at once; it remembers how many it was given."""
+
+    on_gpu = True
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.given: list[int] = []
+
+    def embed(self, pixels: np.ndarray) -> np.ndarray:
+        self.given.append(len(pixels))
+        if len(pixels) > self.most:
+            raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return pixels[:, 0, 0].astype(np.float32)
+
+
+def test_on_a_gpu_every_batch_is_of_one_shape(network: Network) -> None:
+    embedder = Embedder(small_batches(network, 4), network.files)
+    embedder._engine = engine = OnGpu(most=4)
+    tally = Tally()
+    outcomes = list(embedder.embed([flat(value) for value in range(10)], tally))
+    assert engine.given == [4, 4, 4]
+    assert [outcome.features[0] for outcome in outcomes] == list(range(10))
+    assert tally.model_rows == 10
+
+
+def test_pictures_that_a_gpu_has_no_room_for_at_once_are_given_one_by_one(network: Network) -> None:
+    embedder = Embedder(small_batches(network, 4), network.files)
+    embedder._engine = engine = OnGpu(most=1)
+    outcomes = list(embedder.embed([flat(7)], Tally()))
+    assert engine.given == [4, 1], "what only fills the batch is not tried again"
+    assert outcomes[0].features[0] == 7
+
+
+def test_a_batch_suits_the_engine_unless_it_is_told(network: Network) -> None:
+    large = replace(network.embedding, input_px=224)
+    open_batch = replace(spec_of(network), embedding=large)
+    assert (open_batch.batch_images(on_gpu=False), open_batch.batch_images(on_gpu=True)) == (27, 222)
+    told = replace(open_batch, batch_bytes=3 * 224**2 * 9)
+    assert told.batch_images(on_gpu=False) == told.batch_images(on_gpu=True) == 9
 
 
 def test_a_process_builds_its_embedder_once(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
