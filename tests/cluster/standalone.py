@@ -29,7 +29,7 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Cluster:
-    """A master and two workers, a core and 1 GiB each unless told otherwise.
+    """A master and two workers, a core and 1 GiB each unless told otherwise, with variables of the workers' own.
 
     Attributes:
         folder: of the logs and work folders.
@@ -37,8 +37,16 @@ class Cluster:
         workers: by name; each one's executor and that one's Pythons are among its processes.
     """
 
-    def __init__(self, folder: Path, wheel: Path, cores: int = 1, memory: str = "1g") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        wheel: Path,
+        cores: int = 1,
+        memory: str = "1g",
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
+        self._variables = variables
         self._size = ["--cores", str(cores), "--memory", memory]
         self._wheel = wheel
         self._started: list[Program] = []
@@ -68,7 +76,7 @@ class Cluster:
         """Start a worker, or a new one in the place of a killed one; does not wait."""
         place = [*self._size, "--work-dir", str(self.folder / name)]
         given = [*DAEMON, "org.apache.spark.deploy.worker.Worker", *ANY_PORT, *place, self.url]
-        self.workers[name] = self.start(name, given)
+        self.workers[name] = self.start(name, given, self._variables)
 
     def state(self) -> dict:
         """What the master tells of itself: its workers and applications."""
@@ -79,13 +87,19 @@ class Cluster:
         """Of the workers, their executors and Pythons, those whose command line has ``having`` in it."""
         return [process for worker in self.workers.values() for process in worker.processes(having)]
 
-    def submit(self, settings: Sequence[str], conf: Mapping[str, str] | None = None, master: str = "") -> Program:
-        """Start ``jobs/extract_features.py`` here, or on another master."""
+    def submit(
+        self,
+        settings: Sequence[str],
+        conf: Mapping[str, str] | None = None,
+        master: str = "",
+        job: str = "jobs/extract_features.py",
+    ) -> Program:
+        """Start ``jobs/extract_features.py``, or another program, here, or on another master."""
         given = [str(SPARK_HOME / "bin" / "spark-submit"), "--properties-file", "conf/spark-standalone.conf"]
         given += ["--master", master or self.url, "--py-files", str(self._wheel)]
         for key, value in {**SMALL_EXECUTORS, **(conf or {})}.items():
             given += ["--conf", f"{key}={value}"]
-        given.append("jobs/extract_features.py")
+        given.append(job)
         for setting in settings:
             given += ["--set", setting]
         return self.start("driver", given)
