@@ -14,6 +14,8 @@ PACKAGES = (
     "openvino",
     "keras",
     "tensorflow-cpu",
+    "tensorflow",
+    "jax",
     "numpy",
     "pyarrow",
     "pillow",
