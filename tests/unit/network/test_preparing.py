@@ -1,11 +1,13 @@
 """Backbones, weights, engines and the cache, against Keras itself."""
 
+import os
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +137,67 @@ def test_the_keras_engine_normalises_bytes_within_the_network(normalisation: str
     # Compilers multiply by the reciprocal of what is divided by.
     assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
     assert engine.on_gpu is False
+
+
+def by_backend(backend: str, code: str, *arguments: str) -> str:
+    """What a script prints where Keras has another backend, if that is here."""
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not here; requirements-gpu.lock has JAX")
+    command = [sys.executable, "-c", code, *arguments]
+    own = {**os.environ, "KERAS_BACKEND": backend}
+    return subprocess.run(command, env=own, capture_output=True, text=True, check=True).stdout
+
+
+FEATURES = """
+import sys
+from pathlib import Path
+import numpy as np
+from mirabelle.network.embedding import NORMALISATIONS
+from mirabelle.network.engines import open_engine
+folder = Path(sys.argv[1])
+engine = open_engine("keras", folder, NORMALISATIONS[sys.argv[2]], "float32", 1)
+np.save(folder / "features.npy", engine.embed(np.load(folder / "pixels.npy")))
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_every_backend_of_keras_says_the_same(backend: str, tmp_path: Path, cache: Path) -> None:
+    config = configured(
+        cache, "backbone.name=resnet50", "backbone.weights=random:7", "engine.name=keras", "backbone.input_px=64"
+    )
+    network = preparing.prepare_network(config, "float32")
+    (tmp_path / "model.keras").write_bytes(network.files["model.keras"])
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    np.save(tmp_path / "pixels.npy", pixels)
+    by_backend(backend, FEATURES, str(tmp_path), network.normalisation.name)
+    expected = open_engine("keras", network.files, network.normalisation, "float32", 1).embed(pixels)
+    assert np.abs(np.load(tmp_path / "features.npy") - expected).max() / np.abs(expected).max() < 1e-4
+
+
+NO_MEMORY = """
+import keras
+import numpy as np
+from mirabelle.network.embedding import NORMALISATIONS
+from mirabelle.network.engines import convert, open_engine
+pixels = keras.Input((1, 1, 3))
+wide = keras.layers.UpSampling2D(2**11)(keras.layers.Dense(4)(pixels))
+# Sorted, which cannot be done in place.
+model = keras.Model(pixels, keras.ops.max(keras.ops.sort(keras.layers.Flatten()(wide), axis=1), axis=1, keepdims=True))
+chosen = NORMALISATIONS["none"]
+engine = open_engine("keras", convert("keras", model, chosen), chosen, "float32", 1)
+before = engine.embed(np.ones((1, 1, 1, 3), np.uint8))
+try:
+    engine.embed(np.ones((2**16, 1, 1, 3), np.uint8))  # 4 TiB
+except Exception as error:
+    print(error)
+print(np.array_equal(engine.embed(np.ones((1, 1, 1, 3), np.uint8)), before))
+"""
+
+
+def test_jax_keeps_the_weights_when_there_is_no_memory_for_a_batch() -> None:
+    told = by_backend("jax", NO_MEMORY)
+    assert "RESOURCE_EXHAUSTED" in told
+    assert told.splitlines()[-1] == "True"
 
 
 def test_python_goes_on_while_the_keras_engine_runs(cache: Path) -> None:
