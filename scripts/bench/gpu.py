@@ -74,20 +74,25 @@ def main() -> None:
         # What a first run leaves in the cache, no run is charged for.
         extract(given.pictures, given.few, settings, Path(scratch, "first"))
         bound = max(bounds.values())
-        print("\n| job | whole, s | steady images/s | of the bare network |\n|---|---|---|---|")
+        print(f"\n| round | {given.few:,}, s | {given.many:,}, s | images/s | of the bare network | the tasks' time |")
+        print("|---|---|---|---|---|---|")
         for number in range(given.rounds):
-            sides = {
-                size: extract(given.pictures, size, settings, Path(scratch, f"{number}-{size}"))
+            few, many = (
+                extract(given.pictures, size, settings, Path(scratch, f"{number}-{size}"))
                 for size in (given.few, given.many)
-            }
-            few, many = sides[given.few], sides[given.many]
-            speed = steady(given.few, given.many, few["whole"], many["whole"]) or float("nan")
-            print(f"| {given.many:,} pictures | {many['whole']:.1f} | {speed:,.1f} | {speed / bound:.2f} |", flush=True)
-            spent = given.tasks * (many["whole"] - few["whole"])
-            parts = {part: (many[part] - few[part]) / spent for part in (INFERENCE, DECODING, STORE, WRITING)}
-            parts["neither"] = 1 - sum(parts.values())
-            shares = ", ".join(f"{part.replace('_', ' ')} {share:.0%}" for part, share in parts.items())
-            print(f"| of the tasks' time | {shares} | | |", flush=True)
+            )
+            print(f"| {number + 1} | {few['whole']:.1f} | {many['whole']:.1f} | ", end="")
+            rate = steady(given.few, given.many, few["whole"], many["whole"])
+            parts = shares(few, many, given.tasks)
+            print(f"{rate:,.1f} | {rate / bound:.2f} | {parts} |" if rate else "lost in noise | | |", flush=True)
+
+
+def shares(few: dict[str, float], many: dict[str, float], tasks: int) -> str:
+    """Where the time of so many tasks at once went, of what many pictures took more than few."""
+    spent = tasks * (many["whole"] - few["whole"]) or float("nan")
+    parts = {part: (many[part] - few[part]) / spent for part in (INFERENCE, DECODING, STORE, WRITING)}
+    parts["other"] = 1 - sum(parts.values())
+    return ", ".join(f"{part.replace('_', ' ')} {share:.0%}" for part, share in parts.items())
 
 
 def gpu() -> str:

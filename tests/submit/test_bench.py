@@ -1,6 +1,7 @@
 """The benchmark's short form: that it runs and leaves a line for every target. No figure is judged."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +41,17 @@ def test_short_form(tmp_path: Path) -> None:
         assert what and wanted, what
         assert figure or verdict.startswith(("not run: ", "not judged: ")), what
         assert verdict not in ("met", "not met"), what
+
+
+@pytest.mark.long
+def test_that_of_gpus_runs_without_one_and_says_so(pictures: Path) -> None:
+    network = ["--backbone", "mobilenet", "--input-px", "32", "--precision", "float32", "--batch-mib", "1"]
+    sizes = ["--few", "20", "--many", "60", "--tasks", "2", "--seconds", "0.5", "--rounds", "1"]
+    command = [sys.executable, str(REPOSITORY / "scripts" / "bench" / "gpu.py"), str(pictures), *network, *sizes]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "; Keras on tensorflow sees NONE: these are figures of a CPU" in done.stdout
+    speeds = re.findall(r"^\| [12] \| 1 \| ([\d,.]+) \|$", done.stdout, re.MULTILINE)
+    assert len(speeds) == 2 and "0.0" not in speeds
+    # How fast the job is over so few pictures is noise.
+    assert done.stdout.splitlines()[-1].startswith("| 1 | ")
