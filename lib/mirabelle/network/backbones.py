@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirabelle.errors import ConfigError, WeightsError
+from mirabelle.network import gpu
 from mirabelle.network.heads import PREFIX
 from mirabelle.network.small import NAME as SMALL
 from mirabelle.network.small import small
@@ -88,7 +89,7 @@ class LayerSummary:
 def import_keras() -> Any:
     """Keras, without its backend's remarks about the machine."""
     # Read when the backend is first imported; a user who wants the remarks sets it.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    gpu.set_up(exact=False)
     if "keras" not in sys.modules:
         with _deaf_stderr():
             import keras

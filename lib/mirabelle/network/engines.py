@@ -237,7 +237,7 @@ def _openvino() -> Any:
 
 def _keras(threads: int) -> Any:
     """Keras with its backend held to ``threads``; the backend reads these when it is first imported."""
-    gpu.set_up()
+    gpu.set_up(exact=True)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")

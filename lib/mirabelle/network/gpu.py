@@ -1,6 +1,6 @@
-"""A process's GPU, as Keras's backends find it: by variables of the environment, which they read but once. [executors]
+"""A process's GPU, as Keras's backends find it: by variables, which they read but once. [the environment]
 
-Changes the process's environment; imports no backend.
+Executors, and the driver where it builds a network; imports no backend.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from typing import Any
 
 from mirabelle.errors import PreflightError
 
-ENVIRONMENT = {
+SHARING = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
-    # Several workers share a GPU: none takes all of its memory at once.
+    # Several workers share a GPU, and on one machine the driver: none takes all of its memory at once.
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+}
+EXACT = {
     # Or float32 would be multiplied with ten bits of its 23.
     "NVIDIA_TF32_OVERRIDE": "0",
     "JAX_DEFAULT_MATMUL_PRECISION": "highest",
@@ -46,9 +48,13 @@ def take_gpu(addresses: Sequence[str]) -> None:
         )
 
 
-def set_up() -> None:
-    """Say how GPUs are to be used; before Keras is imported. What the user's environment says already stays."""
-    for name, value in ENVIRONMENT.items():
+def set_up(exact: bool) -> None:
+    """Say how GPUs are to be used; before Keras is imported. What the user's environment says already stays.
+
+    Args:
+        exact: float32 is computed as such, which features are held to; teaching a network is not.
+    """
+    for name, value in {**SHARING, **(EXACT if exact else {})}.items():
         os.environ.setdefault(name, value)
 
 

@@ -32,7 +32,7 @@ def probe(engine: str, places: Sequence[str] = (), s3: S3Options = AS_AWS_SAYS, 
     """
     versions, problems = {}, []
     if engine == "keras":
-        gpu.set_up()
+        gpu.set_up(exact=True)
     for module, package in {**IMPORTS, **ENGINE_IMPORTS[engine]}.items():
         try:
             versions[module] = str(getattr(importlib.import_module(module), "__version__", "?"))

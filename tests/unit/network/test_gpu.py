@@ -18,7 +18,7 @@ from mirabelle.network import gpu
 def new_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if nothing had been taken; and nothing that a test takes stays."""
     monkeypatch.setattr(gpu, "_taken", [])
-    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", *gpu.ENVIRONMENT):
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", *gpu.SHARING, *gpu.EXACT):
         # Set first, so that it is put back.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -43,10 +43,30 @@ def test_a_process_that_has_a_gpu_refuses_a_task_on_another() -> None:
 
 def test_what_the_users_environment_says_of_a_gpu_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
-    gpu.set_up()
+    gpu.set_up(exact=False)
     assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "true"
     assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+    assert "NVIDIA_TF32_OVERRIDE" not in os.environ
+    gpu.set_up(exact=True)
     assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("imports", "exact"),
+    [
+        ("from mirabelle.network.backbones import import_keras; import_keras()", False),
+        ("from mirabelle.worker.probe import probe; probe('keras')", True),
+    ],
+    ids=["driver", "worker"],
+)
+def test_no_process_takes_all_of_a_gpu(imports: str, exact: bool) -> None:
+    code = f"import json, os\n{imports}\nprint(json.dumps(dict(os.environ)))"
+    own = {name: value for name, value in os.environ.items() if name not in (*gpu.SHARING, *gpu.EXACT)}
+    told = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True).stdout
+    found = json.loads(told.splitlines()[-1])
+    assert (found["TF_FORCE_GPU_ALLOW_GROWTH"], found["XLA_PYTHON_CLIENT_PREALLOCATE"]) == ("true", "false")
+    assert ("NVIDIA_TF32_OVERRIDE" in found) is exact
 
 
 def keras_with(backend: str, *devices: str) -> SimpleNamespace:
