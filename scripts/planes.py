@@ -3,7 +3,8 @@
 Usage: scripts/planes.py PHOTOS WEIGHTS OUT [--epochs N] [--only NAME ...]
 
 PHOTOS has photos.csv and photos/; WEIGHTS are ImageNet's of VGG16. Only sources with both makers are taken. What is
-there already is not done again, and what was killed goes on. At the end `mirabelle compare` shows all of them.
+there already is not done again, and what was killed goes on. Writes OUT/curves.svg, how right each network was after
+each epoch; `mirabelle compare` shows all of them beside each other.
 """
 
 from __future__ import annotations
@@ -73,6 +74,41 @@ def frozen(output: Path) -> Path:
     return max(of).with_name("model.keras")
 
 
+def draw(output: Path, lessons: dict[str, str], target: Path) -> None:
+    """Accuracy by epoch on the pictures learnt from and on those set aside, one chart a network.
+
+    Args:
+        output: that has the lessons.
+        lessons: the id of each, by the network's name.
+        target: an SVG file.
+    """
+    import altair as alt
+    import vl_convert
+
+    rows = [
+        {"network": name, "epoch": epoch["epoch"], "pictures": of, "right": epoch[column]}
+        for name, lesson in lessons.items()
+        for epoch in pd.read_parquet(output / "finetuned" / lesson / "history.parquet").to_dict("records")
+        for column, of in (("accuracy", "learnt from"), ("val_accuracy", "set aside"))
+        # Nothing was set aside of some.
+        if not pd.isna(epoch.get(column))
+    ]
+    chart = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_line()
+        .encode(
+            x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("right:Q", title="share that is right", scale=alt.Scale(domain=[0.5, 1])),
+            color=alt.Color("pictures:N", scale=alt.Scale(range=["#7a4fbf", "#d98b2b"])),
+            facet=alt.Facet("network:N", title=None, columns=3, sort=list(lessons)),
+        )
+        .properties(width=220, height=150)
+        .resolve_scale(x="independent")
+        .configure(background="white")
+    )
+    target.write_text(vl_convert.vegalite_to_svg(chart.to_json()), encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
@@ -119,7 +155,11 @@ def main() -> int:
             code = subprocess.call([command, verb, *(word for one in [*usual, *more] for word in ("--set", one))])
             if code:
                 return code
-        (marks / name).touch()
+        newest = max(path.name for path in output.glob("finetuned/*")) if part else ""
+        (marks / name).write_text(newest)
+    lessons = {name: (marks / name).read_text() for name in networks(weights, given.epochs) if (marks / name).exists()}
+    if lessons:
+        draw(output, lessons, given.out / "curves.svg")
     return 0
 
 
