@@ -78,9 +78,12 @@ def _batches(job: Job, file: str, facts: dict[str, Any], *more: str) -> Iterator
 
 
 def _label_columns(facts: dict[str, Any], names: Sequence[str]) -> list[str]:
-    """The column of the label, or those of a chain's labels: what a configuration calls the first is `label` here."""
+    """The column of the label, or those of a chain's: what a configuration gives another name is ``label`` here.
+
+    A file that is older than the finer label has the coarse one alone.
+    """
     wanted = (facts.get("chain") or {"columns": [schema.LABEL]})["columns"]
-    return [name if name in names else schema.LABEL for name in wanted]
+    return list(dict.fromkeys(name if name in names else schema.LABEL for name in wanted))
 
 
 def _ends(rows: pa.Table | pa.RecordBatch, columns: Sequence[str]) -> list[str | None]:
