@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mirabelle.network import gpu
 from mirabelle.network.embedding import EngineName, Normalisation, Precision
+from mirabelle.network.strides import move_strides_up
 
 if TYPE_CHECKING:
     import keras
@@ -104,6 +105,9 @@ def compile_files(
     openvino = _openvino()
     core = openvino.Core()
     model = open_model(files, core)
+    if precision == "int8":
+        # In the others OpenVINO does it.
+        move_strides_up(model)
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
