@@ -21,6 +21,8 @@ from mirabelle.errors import OutputError
 
 SIDE = 8
 LABELS = ("red", "green", "blue")
+# Batches that a server's self-test runs, on all cores and on each half of them.
+SELF_TEST = 4
 
 
 def info_of(id_: str) -> BundleInfo:
@@ -60,6 +62,7 @@ class StandIn:
         self.info = info_of(id_)
         self.seconds, self.broken, self.index = seconds, broken, index
         self.batches: list[int] = []
+        self.halves: list[int | None] = []
         pixels = ops.parameter([-1, SIDE, SIDE, 3], openvino.Type.u8, name="pixels")
         mean = ops.reduce_mean(ops.convert(pixels, "f32"), ops.constant(np.array([1, 2])), keep_dims=False)
         self._network = openvino.Core().compile_model(openvino.Model([mean], [pixels]), "CPU")
@@ -67,11 +70,12 @@ class StandIn:
     def decode(self, data: bytes) -> DecodedImage:
         return decode(data, SIDE, DecodeOptions())
 
-    def infer(self, pixels: np.ndarray) -> Outputs:
+    def infer(self, pixels: np.ndarray, half: int | None = None) -> Outputs:
         self.batches.append(len(pixels))
-        # The first two are the self-test's.
-        time.sleep(self.seconds if len(self.batches) > 2 else 0)
-        features = np.array(self._network([pixels])[0])
+        self.halves.append(half)
+        time.sleep(self.seconds if len(self.batches) > SELF_TEST else 0)
+        # A request of its own, as two halves may run at the same time.
+        features = np.array(self._network.create_infer_request().infer([pixels])[0])
         if self.broken:
             features = features * np.float32(np.nan)
         # The pixel that pictures of `poison()` have all over; engines fail on what nobody thought of.

@@ -4,12 +4,13 @@
     python scripts/bench/serve.py --bundle OUT/bundle/ID       # a bundle that is there
     python scripts/bench/serve.py --seconds 3 --clients 1,8 --no-peer
 
-All sides in one run, turn by turn: the bundle's engine on ready tensors, in the batch that suits it best, then as many
-clients ask the server, then the peer, then the engine again; a server's pictures a second count by the mean of the
-engine's before and after. Pictures have to be decoded on the cores that the network runs on, so what could be had at
-best is 1 / (1 / engine + core-seconds of decoding / cores), the bound. At one client also what the server adds to
-decoding and engine, which are timed alone, one picture after another. The clients are a process of this machine and
-take their share of its cores, which the servers lack then. `make bench` runs it as the part `serve`.
+All sides in one run, turn by turn: the bundle's engine on ready tensors, in batches and on all threads or each half of
+them as suits it best, then as many clients ask the server, then the peer, then the engine again; a server's pictures a
+second count by the mean of the engine's before and after. Pictures have to be decoded on the cores that the network
+runs on, so what could be had at best is 1 / (1 / engine + core-seconds of decoding / cores), the bound. At one client
+also what the server adds to decoding and engine, which are timed alone, one picture after another. The clients are a
+process of this machine and take their share of its cores, which the servers lack then. `make bench` runs it as the part
+`serve`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -115,13 +118,13 @@ def measure(address: str, size: str, given: argparse.Namespace, scratch: Path) -
 
     bundle = open_bundle(address, given.cores)
     pictures = photographs(SIZES[size])
-    batch = best_batch(bundle, given.seconds)
+    layout = fastest(bundle, 2 * given.seconds)
     entry: dict[str, Any] = {
         "network": bundle.info.name,
         "precision": bundle.info.precision,
         "pictures": size,
         "bytes": round(statistics.mean(map(len, pictures))),
-        "batch": batch,
+        "layout": str(layout),
         "decode_core_seconds": decoding(bundle, pictures, given.seconds / 4),
         "alone_seconds": [],
         "sides": {},
@@ -137,10 +140,10 @@ def measure(address: str, size: str, given: argparse.Namespace, scratch: Path) -
                 entry["sides"][name] = {"not_run": str(error), "loops": []}
         for _ in range(given.rounds):
             entry["alone_seconds"].append(one_by_one(bundle, pictures, given.seconds / 2))
-            before = engine_alone(bundle, batch, given.seconds / 2)
+            before = engine_alone(bundle, layout, given.seconds / 2)
             for clients, (name, side) in product(map(int, given.clients.split(",")), sides.items()):
                 loop = ask(side, pictures, clients, given.seconds)
-                after = engine_alone(bundle, batch, given.seconds / 2)
+                after = engine_alone(bundle, layout, given.seconds / 2)
                 entry["sides"][name]["loops"].append({"clients": clients, "engine": [before, after], **loop})
                 before = after
         for name, side in sides.items():
@@ -163,21 +166,43 @@ def starts(address: str, given: argparse.Namespace, scratch: Path) -> dict[str, 
     return found if given.no_peer else {**found, PEER: partial(bentoml, address, given.cores, scratch)}
 
 
-def best_batch(bundle: Any, seconds: float) -> int:
+@dataclass(frozen=True)
+class Layout:
+    """How the engine runs alone: so many pictures at a time, on all threads or on each half of them."""
+
+    batch: int
+    is_halved: bool
+
+    def __str__(self) -> str:
+        return f"batch {self.batch}" + (" on each half" if self.is_halved else "")
+
+
+def fastest(bundle: Any, seconds: float) -> Layout:
     """That with which the engine is fastest."""
-    return max(ENGINE_BATCHES, key=lambda batch: engine_alone(bundle, batch, seconds / len(ENGINE_BATCHES)))
+    halved = (False, True) if bundle.threads % 2 == 0 else (False,)
+    layouts = [Layout(batch, is_halved) for is_halved in halved for batch in ENGINE_BATCHES]
+    return max(layouts, key=lambda layout: engine_alone(bundle, layout, seconds / len(layouts)))
 
 
-def engine_alone(bundle: Any, batch: int, seconds: float) -> float:
+def engine_alone(bundle: Any, layout: Layout, seconds: float) -> float:
     """Pictures a second of the bundle's engine on ready tensors."""
     side = bundle.info.input_px
-    pixels = np.random.default_rng(0).integers(0, 255, (batch, side, side, 3), dtype=np.uint8)
-    bundle.infer(pixels)
-    done, began = 0, time.perf_counter()
-    while (spent := time.perf_counter() - began) < seconds or not done:
-        bundle.infer(pixels)
-        done += batch
-    return done / spent
+    pixels = np.random.default_rng(0).integers(0, 255, (layout.batch, side, side, 3), dtype=np.uint8)
+    halves = (0, 1) if layout.is_halved else (None,)
+
+    def run(half: int | None) -> int:
+        done = 0
+        while time.perf_counter() - began < seconds or not done:
+            bundle.infer(pixels, half)
+            done += layout.batch
+        return done
+
+    for half in halves:
+        bundle.infer(pixels, half)
+    began = time.perf_counter()
+    with ThreadPoolExecutor(len(halves)) as pool:
+        done = sum(pool.map(run, halves))
+    return done / (time.perf_counter() - began)
 
 
 def decoding(bundle: Any, pictures: list[bytes], seconds: float) -> float:

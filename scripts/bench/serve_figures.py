@@ -88,7 +88,7 @@ def tables(part: Mapping[str, Any]) -> Iterator[str]:
         decoding = 1000 * entry["decode_core_seconds"]
         bound = bound_of(entry, engine.median, cores) / engine.median
         one = said(spread(1000 * each for each in entry["alone_seconds"]))
-        engines.append((*what, f"{engine.text()} (batch {entry['batch']})", f"{decoding:.2f}", f"{bound:.2f}", one))
+        engines.append((*what, f"{engine.text()} ({entry['layout']})", f"{decoding:.2f}", f"{bound:.2f}", one))
         for name, side in entry["sides"].items():
             shown = f"{name} {side.get('version', '')}".strip()
             if "not_run" in side:

@@ -18,7 +18,15 @@ import numpy as np
 from mirabelle.decode import PREPROCESSING_VERSION, DecodedImage, DecodeOptions, decode
 from mirabelle.errors import BundleError, DecodeError, PreflightError, RejectCode
 from mirabelle.network.embedding import Embedding, Precision
-from mirabelle.network.engines import Features, Files, OpenVinoEngine, Pixels, has_fast_int8, native_precisions
+from mirabelle.network.engines import (
+    Features,
+    Files,
+    OpenVinoEngine,
+    Pixels,
+    compile_files,
+    has_fast_int8,
+    native_precisions,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +40,7 @@ class Sight:
 
 
 class Networks:
-    """All networks of a bundle, compiled. For several threads at once; one of them runs at a time, on all threads.
+    """All networks of a bundle, compiled. For several threads at once; each runs on all threads, or two on a half each.
 
     Attributes:
         embeddings: of each; the first is the bundle's own.
@@ -63,11 +71,14 @@ class Networks:
         self.files: list[Files] = [
             {name: files[path] for name, path in one["network"]["files"].items()} for one in told
         ]
-        self._engines = [
-            _engine(network, embedding.precision, threads)
-            for network, embedding in zip(self.files, self.embeddings, strict=True)
-        ]
+        self._threads = threads
+        (self._engines,) = self._open(1)
+        for embedding in self.embeddings:
+            _warn_of(embedding.precision)
         self.lock = threading.Lock()
+        # Compiled once they are asked for, as most never are.
+        self._halves: list[list[OpenVinoEngine]] = []
+        self._half_locks = (threading.Lock(), threading.Lock())
         # Pillow's switch for truncated files holds for all threads.
         is_patient = any(sight.options.accept_truncated for sight in self._sights)
         self._decode_lock: Any = threading.Lock() if is_patient else nullcontext()
@@ -97,10 +108,31 @@ class Networks:
         place = self._places[number]
         return np.ascontiguousarray(pixels[:, self._rows[place], : self._sights[place].side])
 
-    def embed(self, pixels: Pixels) -> list[Features]:
-        """What each network says of pictures, float32 (n, width); raises ``RuntimeError`` where an engine fails."""
+    def embed(self, pixels: Pixels, half: int | None = None) -> list[Features]:
+        """What each network says of pictures, float32 (n, width); raises ``RuntimeError`` where an engine fails.
+
+        Args:
+            pixels: uint8 (n, *shape).
+            half: 0 or 1: of the threads; None: on all.
+        """
+        if half is None:
+            with self.lock:
+                return self._run(self._engines, pixels)
         with self.lock:
-            return [engine.embed(self.seen(pixels, number)) for number, engine in enumerate(self._engines)]
+            self._halves = self._halves or self._open(2)
+        with self._half_locks[half]:
+            return self._run(self._halves[half], pixels)
+
+    def _run(self, engines: Sequence[OpenVinoEngine], pixels: Pixels) -> list[Features]:
+        return [engine.embed(self.seen(pixels, number)) for number, engine in enumerate(engines)]
+
+    def _open(self, count: int) -> list[list[OpenVinoEngine]]:
+        """All networks so many times, the threads shared out."""
+        compiled = [
+            _compiled(network, embedding.precision, self._threads, count)
+            for network, embedding in zip(self.files, self.embeddings, strict=True)
+        ]
+        return [[OpenVinoEngine(one) for one in compiled] for _ in range(count)]
 
 
 def _options(told: Mapping[str, Any]) -> DecodeOptions:
@@ -119,20 +151,12 @@ def _embedding(told: dict[str, Any]) -> Embedding:
     return embedding
 
 
-def _engine(network: Files, precision: Precision, threads: int) -> OpenVinoEngine:
+def _compiled(network: Files, precision: Precision, threads: int, streams: int) -> Any:
     """The network, compiled; only OpenVINO's own form is taken, which runs nothing and names no other file."""
     if not network["model.xml"].lstrip().startswith(b"<?xml"):
         raise BundleError("the bundle's network is not in OpenVINO's form; do not trust this bundle")
     try:
-        if precision == "bf16" and precision not in native_precisions():
-            log.warning(
-                "this CPU has no bf16: the network runs in float32, and answers are close to the batch job's alone"
-            )
-        if precision == "int8" and not has_fast_int8():
-            log.warning(
-                "this CPU has neither VNNI nor AMX: int8 is slow here, and answers are close to the batch job's alone"
-            )
-        return OpenVinoEngine(network, precision, threads)
+        return compile_files(network, precision, threads, streams=streams)
     except ImportError as error:
         raise PreflightError(
             f"opening a bundle needs OpenVINO, which cannot be imported ({error}); install mirabelle[openvino]"
@@ -142,3 +166,13 @@ def _engine(network: Files, precision: Precision, threads: int) -> OpenVinoEngin
         raise BundleError(
             f"the bundle's network does not open ({reason}); update openvino, or bundle it again"
         ) from error
+
+
+def _warn_of(precision: Precision) -> None:
+    """Say what this CPU has not."""
+    if precision == "bf16" and precision not in native_precisions():
+        log.warning("this CPU has no bf16: the network runs in float32, and answers are close to the batch job's alone")
+    if precision == "int8" and not has_fast_int8():
+        log.warning(
+            "this CPU has neither VNNI nor AMX: int8 is slow here, and answers are close to the batch job's alone"
+        )

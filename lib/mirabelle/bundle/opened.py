@@ -78,8 +78,12 @@ class Bundle:
         """
         return self._networks.decode(data)
 
-    def infer(self, pixels: Pixels) -> Outputs:
+    def infer(self, pixels: Pixels, half: int | None = None) -> Outputs:
         """Run networks, PCA and classifiers on pictures, uint8 (n, *info.pixels), all at once.
+
+        Args:
+            pixels: of the pictures.
+            half: 0 or 1: of the threads, so that another call can run beside this one on the other; None: on all.
 
         Raises:
             ValueError: they are of another shape or type.
@@ -90,7 +94,7 @@ class Bundle:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, and must be uint8 (n, *{wanted})")
         if not len(pixels):
             return self.classify(*(np.zeros((0, one.width), np.float32) for one in self._networks.embeddings))
-        return self.classify(*self._networks.embed(pixels))
+        return self.classify(*self._networks.embed(pixels, half))
 
     def classify(self, features: Features, *others: Features) -> Outputs:
         """PCA and classifiers alone, of features float32 (n, width) that this bundle's network made.

@@ -70,16 +70,15 @@ def open_engine(
     """
     if engine == "keras":
         return KerasEngine(files, normalisation, threads)
-    return OpenVinoEngine(files, precision, threads)
+    return OpenVinoEngine(compile_files(files, precision, threads))
 
 
 class OpenVinoEngine:
-    """One compiled model with one inference request; not for use by several threads at once."""
+    """One inference request of a compiled model; not for use by several threads at once."""
 
     on_gpu = False
 
-    def __init__(self, files: Files | Path, precision: Precision, threads: int) -> None:
-        compiled = compile_files(files, precision, threads)
+    def __init__(self, compiled: Any) -> None:
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._request = compiled.create_infer_request()
         self._output = compiled.output(0)
@@ -92,7 +91,11 @@ class OpenVinoEngine:
 
 
 def compile_files(
-    files: Files | Path, precision: Precision, threads: int, change: Callable[[Any, Any], Any] | None = None
+    files: Files | Path,
+    precision: Precision,
+    threads: int,
+    change: Callable[[Any, Any], Any] | None = None,
+    streams: int = 1,
 ) -> Any:
     """A converted network compiled for this machine by OpenVINO.
 
@@ -101,6 +104,7 @@ def compile_files(
         precision: of the arithmetic.
         threads: it may use.
         change: gives another model to compile, from the library and the network's own.
+        streams: requests that run at the same time, the threads shared out to them.
     """
     openvino = _openvino()
     core = openvino.Core()
@@ -110,7 +114,7 @@ def compile_files(
         move_strides_up(model)
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
+        "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": threads,
         # Of int8 too this is the rest: what was not quantised is the same on every CPU in float32.
         "INFERENCE_PRECISION_HINT": openvino.Type.bf16 if precision == "bf16" else openvino.Type.f32,

@@ -11,7 +11,6 @@ import asyncio
 import io
 import posixpath
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager
 
 import numpy as np
@@ -22,6 +21,7 @@ from mirabelle.bundle import Bundle
 from mirabelle.errors import MirabelleError, OutputError, UserError
 from mirabelle.network.engines import Pixels
 from mirabelle.serve.batching import Batcher
+from mirabelle.serve.cores import Cores
 from mirabelle.serve.logs import logger, note, told
 from mirabelle.serve.metrics import Metrics
 from mirabelle.serve.settings import ServeSettings
@@ -62,14 +62,14 @@ class Current:
         address: of a bundle, or of a pointer to one.
         opener: opens a bundle for a number of threads.
         threads: the engine's.
-        engine: the thread that the network runs in.
+        cores: that the network runs on.
     """
 
     def __init__(
-        self, address: str, opener: Opener, threads: int, engine: Executor, settings: ServeSettings, metrics: Metrics
+        self, address: str, opener: Opener, threads: int, cores: Cores, settings: ServeSettings, metrics: Metrics
     ) -> None:
         self.address = absolute(address)
-        self._opener, self._threads, self._engine = opener, threads, engine
+        self._opener, self._threads, self._cores = opener, threads, cores
         self._settings, self._metrics = settings, metrics
         self._served: Served | None = None
         self._opened = ""
@@ -160,11 +160,10 @@ class Current:
         return f"{folder}/{clean}"
 
     async def _take_over(self, target: str) -> None:
-        loop = asyncio.get_running_loop()
         bundle = await asyncio.to_thread(self._opener, target, self._threads)
-        await loop.run_in_executor(self._engine, self_test, bundle)
+        await self._cores.run_on_all(self_test, bundle, self._cores.halves)
         settings = self._settings
-        batcher = Batcher(bundle.infer, self._engine, settings.max_batch, settings.window_ms / 1000, self._metrics)
+        batcher = Batcher(bundle.infer, self._cores, settings.max_batch, settings.window_ms / 1000, self._metrics)
         before, self._served, self._opened = self._served, Served(bundle, batcher), target
         self._metrics.bundle.clear()
         self._metrics.bundle.labels(bundle.info.id, bundle.info.fingerprint).set(1)
@@ -183,8 +182,8 @@ class Current:
             self._closing = asyncio.ensure_future(served.batcher.close())
 
 
-def self_test(bundle: Bundle) -> None:
-    """Have a bundle answer a drawn picture, alone and beside another; raises ``OutputError`` if it cannot.
+def self_test(bundle: Bundle, halves: int) -> None:
+    """Have a bundle answer a drawn picture, alone, beside another and on each half; ``OutputError`` if it cannot.
 
     What it says is not judged, as nobody has said what the picture shows; that it says something is.
     """
@@ -200,7 +199,9 @@ def self_test(bundle: Bundle) -> None:
     sums = beside.probabilities.sum(axis=1)
     if beside.probabilities.shape != (2, len(info.labels)) or not np.allclose(sums, 1, atol=SUM_TOLERANCE):
         raise OutputError(f"the bundle {info.id} does not answer with a probability for each label; make it anew")
+    others = [bundle.infer(decoded.pixels[None], half) for half in range(halves)] if halves > 1 else []
     # A batch's rows differ from those of one by rounding, in bf16 by more of it.
-    if not np.allclose(alone.probabilities[0], beside.probabilities[1], atol=0.05):
+    said = [beside.probabilities[1], *(one.probabilities[0] for one in others)]
+    if not all(np.allclose(alone.probabilities[0], one, atol=0.05) for one in said):
         raise OutputError(f"the bundle {info.id} says something else of a picture beside another; make it anew")
     list(bundle.answer(alone, 1))

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mirabelle.serve.app import build_app
 from mirabelle.serve.asking import Rates, Tokens
 from mirabelle.serve.body import Held
 from mirabelle.serve.connection import Connection
+from mirabelle.serve.cores import Cores
 from mirabelle.serve.current import Current, Opener
 from mirabelle.serve.logs import logging_to_stdout, note
 from mirabelle.serve.metrics import Metrics
@@ -35,6 +36,9 @@ from mirabelle.signals import Interrupted
 # After the last connection was taken: how long one may be silent before it is closed.
 LAST_CALL_SECONDS = 1.0
 ENDING = (signal.SIGTERM, signal.SIGINT)
+# Of glibc's mallopt(3): up to how many bytes freed memory is kept by each thread, and come from what is kept.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES, LARGE_BYTES = 64 * 2**20, 32 * 2**20
 # Of Linux's socket(7) and filter.txt: how many bytes of each packet are let through, here none.
 _SO_ATTACH_FILTER, _BPF_RETURN = 26, 0x06
 
@@ -52,6 +56,7 @@ def serve(address: str, opener: Opener, settings: ServeSettings, say: Callable[[
         UserError: the bundle cannot be opened or does not answer, or the port cannot be listened on.
         Interrupted: a signal came before it listened.
     """
+    keep_freed_memory()
     with logging_to_stdout(), bound(settings.host, settings.port) as listener:
         asyncio.run(run(address, opener, settings, listener, say))
 
@@ -71,11 +76,8 @@ async def run(
             no signal does.
     """
     threads = settings.threads or cores()
-    with (
-        ThreadPoolExecutor(1, "mirabelle-network") as engine,
-        ThreadPoolExecutor(threads, "mirabelle-decode") as decoders,
-    ):
-        shared = share(address, opener, settings, engine, decoders, threads)
+    with closing(Cores(threads)) as network, ThreadPoolExecutor(threads, "mirabelle-decode") as decoders:
+        shared = share(address, opener, settings, network, decoders, threads)
         with _ended_at_once():
             await shared.current.open()
         server = Server(shared, say)
@@ -124,22 +126,31 @@ def _heeding(answers: Mapping[signal.Signals, Callable[[], None]], loop: asyncio
             signal.signal(number, handler)
 
 
-def share(
-    address: str, opener: Opener, settings: ServeSettings, engine: ThreadPoolExecutor, decoders: Any, threads: int
-) -> Shared:
+def share(address: str, opener: Opener, settings: ServeSettings, network: Cores, decoders: Any, threads: int) -> Shared:
     """The parts of a server, put together."""
     metrics = Metrics()
     held = Held(settings.max_held_bytes)
     metrics.held.set_function(lambda: held.bytes)
     return Shared(
         settings,
-        Current(address, opener, threads, engine, settings, metrics),
-        Work(decoders, engine, settings.queue, settings.deadline_seconds, metrics),
+        Current(address, opener, threads, network, settings, metrics),
+        Work(decoders, network, settings.queue, settings.deadline_seconds, metrics),
         metrics,
         held,
         Tokens([token.get_secret_value() for token in settings.tokens]),
         Rates(settings.rate, settings.burst),
     )
+
+
+def keep_freed_memory() -> None:
+    """Have what a decoded picture took serve for the next one.
+
+    glibc gives it back and takes it anew page by page, which for a photograph of 300 KB was 3 of 9 ms.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # another system's library
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+        library.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def cores() -> int:

@@ -16,6 +16,7 @@ from mirabelle.decode import DecodedImage
 from mirabelle.errors import ImageError
 from mirabelle.network.engines import Pixels
 from mirabelle.serve.batching import Row
+from mirabelle.serve.cores import Cores
 from mirabelle.serve.current import Served
 from mirabelle.serve.forms import Picture
 from mirabelle.serve.metrics import Metrics
@@ -42,15 +43,13 @@ class Work:
 
     Args:
         decoders: threads that decode.
-        engine: the thread that the network runs in, which explaining shares.
+        cores: that the network runs on; explaining takes all of them.
         queue: pictures that may be taken in and not yet answered.
         deadline_seconds: of a request; those that would not be answered by then are better told at once.
     """
 
-    def __init__(
-        self, decoders: Executor, engine: Executor, queue: int, deadline_seconds: float, metrics: Metrics
-    ) -> None:
-        self._decoders, self._engine, self._metrics = decoders, engine, metrics
+    def __init__(self, decoders: Executor, cores: Cores, queue: int, deadline_seconds: float, metrics: Metrics) -> None:
+        self._decoders, self._cores, self._metrics = decoders, cores, metrics
         self._queue, self._deadline_seconds = queue, deadline_seconds
         self.taken_in = 0
         self._explaining = 0
@@ -98,7 +97,7 @@ class Work:
         self._explaining += 1
         started = time.perf_counter()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._engine, served.heat, pixels)
+            return await self._cores.run_on_all(served.heat, pixels)
         finally:
             self._explaining -= 1
             self._metrics.part_seconds.labels("explain").observe(time.perf_counter() - started)

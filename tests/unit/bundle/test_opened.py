@@ -103,8 +103,10 @@ def test_pixels_of_another_shape_are_refused(bundle: Bundle) -> None:
 
 def test_threads_do_not_get_each_others_answers(bundle: Bundle) -> None:
     batches = [np.full((1 + i % 5, INPUT_PX, INPUT_PX, 3), i, np.uint8) for i in range(200)]
+    # On all threads and on each half of them.
+    halves = [(None, 0, 1)[i % 3] for i in range(200)]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(bundle.infer, batches))
+        found = list(pool.map(bundle.infer, batches, halves))
     for i, outputs in enumerate(found):
         np.testing.assert_array_equal(outputs.features, np.full((1 + i % 5, 3), i, np.float32))
 

@@ -19,7 +19,7 @@ from mirabelle.decode import decode
 from mirabelle.errors import ConfigError, PreflightError, WeightsError
 from mirabelle.network import backbones, preparing, weights
 from mirabelle.network.embedding import NORMALISATIONS
-from mirabelle.network.engines import OpenVinoEngine, convert, native_precisions, normalise, open_engine
+from mirabelle.network.engines import OpenVinoEngine, compile_files, convert, native_precisions, normalise, open_engine
 
 pytestmark = pytest.mark.slow
 
@@ -388,9 +388,9 @@ def test_the_engine_keeps_to_its_threads(network: preparing.Network) -> None:
     code = """
 import sys
 from conftest import mean_colour_network
-from mirabelle.network.engines import OpenVinoEngine
+from mirabelle.network.engines import OpenVinoEngine, compile_files
 network = mean_colour_network(64)
-engine = OpenVinoEngine(network.files, "float32", int(sys.argv[1]))
+engine = OpenVinoEngine(compile_files(network.files, "float32", int(sys.argv[1])))
 print(engine.threads)
 """
     here = Path(__file__).parents[2]
@@ -399,7 +399,7 @@ print(engine.threads)
             [sys.executable, "-c", code, str(wanted)], capture_output=True, text=True, check=True, cwd=here
         )
         assert int(done.stdout) == wanted
-    assert OpenVinoEngine(network.files, "float32", 1).threads == 1
+    assert OpenVinoEngine(compile_files(network.files, "float32", 1)).threads == 1
 
 
 def test_a_wheel_that_is_not_the_one_pinned_is_refused(tmp_path: Path) -> None:

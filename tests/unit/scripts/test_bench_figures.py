@@ -189,7 +189,7 @@ def served(speed: float, others: float, decode_core_seconds: float = 0.01) -> di
         "precision": "bf16",
         "pictures": "300 KB",
         "bytes": 300_000,
-        "batch": 8,
+        "layout": "batch 8",
         "decode_core_seconds": decode_core_seconds,
         "alone_seconds": [0.02],
         "sides": {

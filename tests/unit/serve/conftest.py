@@ -86,7 +86,7 @@ def serving(
 ) -> Iterator[Serving]:
     """Start a server of a stand-in, and stop it afterwards as SIGTERM would."""
     loaded = load_settings(
-        ["host=127.0.0.1", "port=0", "linger_seconds=0", *settings], {"MIRABELLE_SERVE_TOKENS": tokens}
+        ["host=127.0.0.1", "port=0", "linger_seconds=0", "threads=2", *settings], {"MIRABELLE_SERVE_TOKENS": tokens}
     )
     address = address or write_stand_in(folder / "bundle", **told)
     bundles: list[StandIn] = []

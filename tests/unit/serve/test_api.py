@@ -18,7 +18,7 @@ from conftest import SHARED
 from mirabelle.decode import DecodeOptions, decode
 from mirabelle.errors import DecodeError
 from mirabelle.serve.problems import STATUS_OF_REJECT
-from stand_in_bundle import SIDE
+from stand_in_bundle import SELF_TEST, SIDE
 
 from .conftest import Asked, Serve, Serving, picture, shares
 
@@ -192,8 +192,7 @@ def test_requests_that_come_together_share_batches(serve: Serve) -> None:
     one = serve(seconds=0.1)
     answers = ask_in_threads(one, 8)
     assert {answer.status_code for answer in answers} == {200}
-    # The self-test's two come first.
-    batches = one.bundles[0].batches[2:]
+    batches = one.bundles[0].batches[SELF_TEST:]
     assert sum(batches) == 8
     assert len(batches) <= 4
     assert one.metric("batch_pictures_count") == len(batches)

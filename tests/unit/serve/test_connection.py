@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from stand_in_bundle import SELF_TEST
+
 from .conftest import Asked, Serve, picture
 
 HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
@@ -184,8 +186,8 @@ def test_clients_that_go_before_they_are_answered(serve: Serve) -> None:
     time.sleep(0.6)
     assert one.server.shared.work.taken_in == 0
     assert one.server.shared.held.bytes == 0
-    # Two of the self-test, one or two under way when their clients went; the others were never run.
-    assert len(one.bundles[0].batches) < 2 + 8
+    # A few were under way when their clients went; the others were never run.
+    assert len(one.bundles[0].batches) < SELF_TEST + 8
     assert still_serves(one)
 
 

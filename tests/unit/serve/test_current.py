@@ -110,14 +110,14 @@ def test_a_pointer_leads_nowhere_else(serve: Serve, tmp_path: Path, named: objec
 
 
 def test_the_self_test_asks_for_numbers_sizes_and_probabilities() -> None:
-    self_test(StandIn())  # type: ignore[arg-type]
+    self_test(StandIn(), 2)  # type: ignore[arg-type]
     with pytest.raises(OutputError, match="probability"):
-        self_test(StandIn(broken=True))  # type: ignore[arg-type]
+        self_test(StandIn(broken=True), 2)  # type: ignore[arg-type]
 
     class Forgetful(StandIn):
-        def infer(self, pixels):  # type: ignore[no-untyped-def]
-            found = super().infer(pixels)
+        def infer(self, pixels, half=None):  # type: ignore[no-untyped-def]
+            found = super().infer(pixels, half)
             return dataclasses.replace(found, probabilities=found.probabilities[:, :2])
 
     with pytest.raises(OutputError, match="probability"):
-        self_test(Forgetful())  # type: ignore[arg-type]
+        self_test(Forgetful(), 2)  # type: ignore[arg-type]
