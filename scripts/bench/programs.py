@@ -10,7 +10,9 @@ from rounds import Part
 from sides import CannotRun, output_of
 
 # A fit takes a second or two, and one round is luck.
-PCA_ROUNDS = 5
+PCA_ROUNDS = 3
+# Each has the engine before and after every loop.
+SERVE_ROUNDS = 2
 SERVED = "resnet50"
 # Enough to see that all of it runs.
 SHORT_SERVE = ("--seconds", "0.2", "--clients", "1,8", "--sizes", "100 px", "--no-peer")
@@ -21,8 +23,7 @@ def run_pca(session: Session, save: Save) -> Part:
     if session.short:
         raise CannotRun("the short form leaves it out")
     part: Part = {"targets": []}
-    rounds = str(max(PCA_ROUNDS, session.bench.rounds))
-    for name, flags in (("pca.py", ["--rounds", rounds]), ("pca_memory.py", [])):
+    for name, flags in (("pca.py", ["--rounds", str(PCA_ROUNDS)]), ("pca_memory.py", [])):
         target = session.bench.work / "pca.json"
         target.unlink(missing_ok=True)
         memory = {"PYSPARK_SUBMIT_ARGS": "--driver-memory 6g pyspark-shell"}
@@ -46,7 +47,7 @@ def run_serve(session: Session, save: Save) -> Part:
     given = {
         "weights": bench.weights[SERVED],
         "precisions": ",".join(bench.native),
-        "rounds": bench.rounds,
+        "rounds": min(SERVE_ROUNDS, bench.rounds),
         "cores": bench.cores,
         "cache": bench.cache,
         "json": target,

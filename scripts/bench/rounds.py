@@ -75,7 +75,7 @@ class Comparison:
         sizes: how many of them, few and many, by the side's name; Mirabelle's many are all of them.
         bounds: the layout and batch that are fastest, by precision; none where no bound is to be measured.
         bound_seconds: for one figure of the bound, right before and right after a run.
-        rounds: how many, by the side's name.
+        rounds: how many, by the side's name and the precision; 0: it does not take part.
         starts_cold: whether no side has run yet, so that each is to be warmed up.
     """
 
@@ -84,7 +84,7 @@ class Comparison:
     sizes: dict[str, tuple[int, int]]
     bounds: dict[str, Speed]
     bound_seconds: float
-    rounds: dict[str, int]
+    rounds: dict[tuple[str, str], int]
     starts_cold: bool = True
 
 
@@ -104,6 +104,7 @@ def compare(
         new_entry(side, precision, comparison.sizes[side.name])
         for side in sides
         for precision in side.precisions(bench.native)
+        if comparison.rounds[side.name, precision]
     ]
     by_name = {side.name: side for side in sides}
     part: Part = {
@@ -126,7 +127,7 @@ def compare(
         # grows steadily slower or faster does so for all alike.
         for entry in entries if number % 2 == 0 else entries[::-1]:
             side = by_name[entry["side"]]
-            if number >= comparison.rounds[side.name]:
+            if number >= comparison.rounds[side.name, entry["precision"]]:
                 continue
             bench.progress.done_seconds += expected_seconds(bench, comparison, side, entry["precision"], number)
             if "not_run" in entry:

@@ -5,7 +5,7 @@
 Writes results.json, results.md and figure.svg below --work after every round, so that an interrupted run keeps what it
 had; started again, it goes on with the parts that are missing or older than the checkout. `--only peers` measures that
 part anew. `--write-docs` measures nothing and puts the last results into the documentation. Parts: bound, decode,
-extract-a, extract-b, extract-c, files, peers, pca, serve.
+extract-a, extract-b, extract-c, files, peers, peers-b, peers-c, pca, serve.
 """
 
 from __future__ import annotations
@@ -41,11 +41,9 @@ SHORT_COUNTS = {("extract-a", "resnet50"): (8, 24), ("peers", "resnet50"): (4, 1
 RUNNERS: dict[str, Callable[[parts.Session, parts.Save], Part]] = {
     "bound": parts.run_bound,
     "decode": parts.run_decode,
-    "extract-a": functools.partial(parts.run_extract, "extract-a"),
-    "extract-b": functools.partial(parts.run_extract, "extract-b"),
-    "extract-c": functools.partial(parts.run_extract, "extract-c"),
+    **{name: functools.partial(parts.run_extract, name) for name in parts.EXTRACTS},
     "files": parts.run_files,
-    "peers": parts.run_peers,
+    **{name: functools.partial(parts.run_peers, name) for name in parts.COMPARISONS},
     "pca": programs.run_pca,
     "serve": programs.run_serve,
 }
@@ -95,8 +93,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rounds",
         type=int,
-        default=2,
-        help="against peers that are near; elsewhere half of them (default: 2)",
+        default=5,
+        help="against peers that are near, in the fastest precision; fewer elsewhere (default: 5)",
     )
     parser.add_argument(
         "--count", action="append", default=[], metavar="PART/NETWORK=FEW:MANY", help="pictures of a comparison"
@@ -225,7 +223,7 @@ def run_part(name: str, session: parts.Session, results: dict[str, Any]) -> bool
 
 def left_out(name: str, session: parts.Session) -> str:
     """Why the short form doesn't run a part, or nothing."""
-    compares = name.startswith("extract-") or name == "peers"
+    compares = name in (*parts.EXTRACTS, *parts.COMPARISONS)
     is_there = any(part == name for part, _ in session.counts)
     return "the short form leaves it out" if compares and not is_there else ""
 

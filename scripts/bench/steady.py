@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from scipy import stats
 
 PARTS = ("engine", "decode", "waiting for the store", "write")
 
@@ -29,6 +32,20 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     """Of those that are there; None where none is."""
     found = [value for value in values if value is not None]
     return Spread(statistics.median(found), min(found), max(found)) if found else None
+
+
+def interval(values: Sequence[float]) -> Spread:
+    """The median of ratios, and what their mean lies between in 95 of 100 cases: Student's t, of their logarithms."""
+    logarithms = np.log(values)
+    reach = stats.t.ppf(0.975, len(values) - 1) * np.std(logarithms, ddof=1) / np.sqrt(len(values))
+    middle = np.mean(logarithms)
+    return Spread(statistics.median(values), float(np.exp(middle - reach)), float(np.exp(middle + reach)))
+
+
+def speeds(entry: dict[str, Any]) -> list[float | None]:
+    """Steady images a second of each round."""
+    few, many = entry["few"], entry["many"]
+    return [steady(few, many, row["few_seconds"], row["many_seconds"]) for row in entry["rounds"]]
 
 
 def steady(few: int, many: int, few_seconds: float, many_seconds: float) -> float | None:
@@ -57,14 +74,13 @@ class Summary:
 
 def summarise(entry: dict[str, Any]) -> Summary:
     """The figures of one entry of a comparison."""
-    few, many, rounds = entry["few"], entry["many"], entry["rounds"]
-    speeds = [steady(few, many, row["few_seconds"], row["many_seconds"]) for row in rounds]
+    many, rounds, found = entry["many"], entry["rounds"], speeds(entry)
     bounds = [statistics.mean(row["bounds"]) if row.get("bounds") else None for row in rounds]
     return Summary(
-        spread(speeds),
+        spread(found),
         spread(row["many_seconds"] for row in rounds),
         spread(bound for row in rounds for bound in row.get("bounds", [])),
-        spread(speed / bound for speed, bound in zip(speeds, bounds, strict=True) if speed and bound),
+        spread(speed / bound for speed, bound in zip(found, bounds, strict=True) if speed and bound),
         spread(row["many_seconds"] * bound / many for row, bound in zip(rounds, bounds, strict=True) if bound),
     )
 

@@ -113,7 +113,8 @@ def extracts(results: Results) -> Iterator[str]:
 def peers(results: Results) -> Iterator[str]:
     """Every side of each comparison, fastest first, and how it was configured."""
     told: dict[str, str] = {}
-    for part in results["parts"].get("peers", {}).get("comparisons", []):
+    names = ("peers", "peers-b", "peers-c")
+    for part in (one for name in names for one in results["parts"].get(name, {}).get("comparisons", [])):
         rows = []
         for entry in sorted(part["entries"], key=lambda e: -(s.median if (s := summarise(e).steady) else 0)):
             summary = summarise(entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -98,6 +99,30 @@ def test_a_published_client(server: Asked, binary: bool) -> None:
         ) as no:
             client.infer("colours", [given], outputs=[triton.InferRequestedOutput("depth")])
         assert "there is no such output" in str(no.value)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_the_client_of_kserve(server: Asked, binary: bool) -> None:
+    # Of some seventy packages, which no lock of ours has: pip install kserve==0.21.0 beside ours, to run it.
+    kserve = pytest.importorskip("kserve")
+    from kserve.protocol.infer_type import RequestedOutput
+
+    async def ask() -> None:
+        client = kserve.InferenceRESTClient(kserve.RESTConfig(protocol="v2"))
+        assert await client.is_server_live(server.url) and await client.is_server_ready(server.url)
+        assert await client.is_model_ready(server.url, "colours")
+        values = pixels(RED, BLUE)
+        given = kserve.InferInput("pixels", list(values.shape), "UINT8")
+        given.set_data_from_numpy(values, binary_data=binary)
+        wanted = [RequestedOutput(name, {"binary_data": binary}) for name in ("probabilities", "label")]
+        request = kserve.InferRequest("colours", [given], request_id="7", request_outputs=wanted)
+        found = await client.infer(server.url, request, model_name="colours")
+        outputs = {one.name: one.as_numpy().tolist() for one in found.outputs}
+        assert (found.id, outputs["label"]) == ("7", ["red", "blue"])
+        assert outputs["probabilities"][1] == pytest.approx(list(shares(BLUE).values()), abs=1e-6)
+        await client.close()
+
+    asyncio.run(ask())
 
 
 def test_a_bad_picture_fails_the_request_and_is_named(server: Asked) -> None:
