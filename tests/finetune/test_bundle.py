@@ -171,5 +171,5 @@ def test_a_chain_of_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         }
         heat = whole.explain(whole.decode(Path(rows[0]["path"]).read_bytes()).pixels)
         assert heat.shape == (1, 1)
-        self_test(whole)
+        self_test(whole, 2)
         run("compact", "--dry-run")
