@@ -38,8 +38,9 @@ def _can_be_thinned(node: Any) -> bool:
         return False
     if node.get_type_name() == "Convolution":
         return True
-    sizes = (_size(source) for source in node.input_values())
-    return node.get_type_name() in _POINTWISE and all(size in (None, (1, 1), _size(node.output(0))) for size in sizes)
+    return node.get_type_name() in _POINTWISE and all(
+        _size(source) == _size(node.output(0)) or _is_even(source) for source in node.input_values()
+    )
 
 
 def _skips(reader: Any, thinned: dict[Any, None]) -> bool:
@@ -74,6 +75,12 @@ def _pool_inputs(node: Any, thinned: dict[Any, None], poolings: dict[Any, Any]) 
         if source not in poolings:
             poolings[source] = opset13.max_pool(source, [2, 2], [1, 1], [0, 0], [0, 0], [1, 1]).output(0)
         edge.replace_source_output(poolings[source])
+
+
+def _is_even(output: Any) -> bool:
+    """Whether it is the same for all rows and columns."""
+    shape = output.get_partial_shape()
+    return shape.rank.is_static and all(size.is_static and size.get_length() == 1 for size in list(shape)[-2:])
 
 
 def _size(output: Any) -> tuple[int, int] | None:

@@ -36,7 +36,7 @@ from mirabelle.signals import Interrupted
 # After the last connection was taken: how long one may be silent before it is closed.
 LAST_CALL_SECONDS = 1.0
 ENDING = (signal.SIGTERM, signal.SIGINT)
-# Of glibc's mallopt(3): up to how many bytes freed memory is kept by each thread, and come from what is kept.
+# Of glibc's mallopt(3): how many freed bytes each thread keeps, and from what size on pieces are never kept.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES, LARGE_BYTES = 64 * 2**20, 32 * 2**20
 # Of Linux's socket(7) and filter.txt: how many bytes of each packet are let through, here none.

@@ -82,3 +82,13 @@ def test_maps_that_are_needed_whole_are_made_whole(ending: Ending) -> None:
     move_strides_up(model)
     assert strides(model) == before
     assert all(np.array_equal(one, other) for one, other in zip(answers(model, 8), found, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(8,), (8, 1), (1, 8), (CHANNELS, 8, 8), (1, CHANNELS, 8, 1)])
+def test_what_differs_from_place_to_place_is_left_where_it_is(shape: tuple[int, ...]) -> None:
+    weights = DRAWN.normal(size=shape).astype(np.float32)
+    model = network(8, lambda maps: [skipping(ops.multiply(maps, weights))])
+    before, found = strides(model), answers(model.clone(), 8)
+    move_strides_up(model)
+    assert strides(model) == before
+    assert np.array_equal(answers(model, 8)[0], found[0])
