@@ -56,7 +56,7 @@ def round_seconds(
         program: the side's.
         network: backbone and precision.
         letter: of the input.
-        sizes: pictures; of a first round few and many, then many alone.
+        sizes: pictures, few and many.
         cores: to use.
         bound_seconds: for one figure of the bound; 0 for none.
     """

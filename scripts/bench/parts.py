@@ -185,14 +185,14 @@ def plan(session: Session) -> dict[str, float]:
                 side.program,
                 (backbone, precision),
                 "a" if name == "peers" else name[-1],
-                session.size(name, backbone, side)[number > 0 :],
+                session.size(name, backbone, side),
                 bench.cores,
                 session.bound_seconds(name),
             )
             for backbone in session.backbones
             for side in sides
             for precision in side.precisions(bench.native)
-            for number in range(session.rounds(name, backbone, side, precision))
+            for _ in range(session.rounds(name, backbone, side, precision))
             if (name, backbone) in session.counts
         )
         # Each peer once, untimed, on hardly any pictures.

@@ -1,4 +1,4 @@
-"""Rounds of a comparison: every side on few pictures once, then all on many in turn, the bound around Mirabelle's.
+"""Rounds of a comparison: each side on few pictures and on many in turn, the bound around Mirabelle's.
 
 Steady images a second are the pictures more over the seconds more, for all sides alike, so that starting up costs none
 of them anything there. Each side starts anew on an empty output folder; its features are compared with Mirabelle's own
@@ -129,7 +129,7 @@ def compare(
             side = by_name[entry["side"]]
             if number >= comparison.rounds[side.name, entry["precision"]]:
                 continue
-            bench.progress.done_seconds += expected_seconds(bench, comparison, side, entry["precision"], number)
+            bench.progress.done_seconds += expected_seconds(bench, comparison, side, entry["precision"])
             if "not_run" in entry:
                 continue
             try:
@@ -158,11 +158,11 @@ def new_entry(side: Side, precision: str, size: tuple[int, int]) -> Part:
     return {**facts, "told": "", "versions": {}, "rounds": []}
 
 
-def expected_seconds(bench: Bench, comparison: Comparison, side: Side, precision: str, number: int) -> float:
-    """What a side's round takes, roughly, by its number."""
+def expected_seconds(bench: Bench, comparison: Comparison, side: Side, precision: str) -> float:
+    """What a side's round takes, roughly."""
     letter, sizes = comparison.pictures.kind.letter, comparison.sizes[side.name]
     network, seconds = (comparison.backbone, precision), comparison.bound_seconds
-    return round_seconds(side.program, network, letter, sizes[number > 0 :], bench.cores, seconds)
+    return round_seconds(side.program, network, letter, sizes, bench.cores, seconds)
 
 
 def told(entry: Part, row: Part) -> str:
@@ -180,10 +180,6 @@ def one_round(
     is_ours = side.name == Mirabelle.name
     row: Part = {"bounds": []}
     for size in ("few", "many"):
-        if size == "few" and entry["rounds"]:
-            # Starting is most of a run on few pictures, and takes what it took in the first round.
-            row |= {name: value for name, value in entry["rounds"][0].items() if name.startswith("few_")}
-            continue
         # Around the run that most of the seconds are of, and in the minutes that they are of.
         if size == "many":
             row["bounds"] += bound_now(bench, comparison, precision)
