@@ -42,7 +42,7 @@ COUNTS = {
 }
 # As fast as we are but for some hundredths, so that it takes all rounds to tell who is ahead.
 NEAR = ("mirabelle", "daft_job", "openvino_pool", "ray_data")
-# Behind by more than the rounds differ: half of them. All others are two to five times slower, and one says so.
+# Further behind: half of them. All others are two to five times slower, and one says so.
 BEHIND = ("predict_batch_udf",)
 # On photographs, where whoever decodes cheaper is ahead: the nearest two.
 ON_PHOTOGRAPHS = ("daft_job", "openvino_pool")
@@ -121,7 +121,7 @@ class Session:
 
     def most(self, letter: str) -> int:
         """Pictures of an input that any part wants, so that they are made once."""
-        users = ("extract-a", "peers") if letter == "a" else (f"extract-{letter}", f"peers-{letter}")
+        users = [part for part in (*EXTRACTS, *COMPARISONS) if letter_of(part) == letter]
         compared = [
             many
             for (part, network), (_, many) in self.counts.items()
@@ -150,16 +150,20 @@ def learn_bounds(session: Session, part: Part) -> None:
         session.bounds[one["backbone"], one["precision"]] = speed
 
 
+def letter_of(name: str) -> str:
+    """Of the input that a part runs on."""
+    return "a" if name == "peers" else name[-1]
+
+
 def run_extract(name: str, session: Session, save: Save) -> Part:
     """Mirabelle alone on one input, with every network and precision."""
-    return run_comparisons(name, name.removeprefix("extract-"), [Mirabelle()], session, save)
+    return run_comparisons(name, [Mirabelle()], session, save)
 
 
 def run_peers(name: str, session: Session, save: Save) -> Part:
     """Mirabelle and its peers on one input."""
     sides, broken = peers_and_ours(name, session)
-    letter = name.removeprefix("peers-") if name != "peers" else "a"
-    return run_comparisons(name, letter, sides, session, save) | {"broken": broken if letter == "a" else {}}
+    return run_comparisons(name, sides, session, save) | {"broken": broken if name == "peers" else {}}
 
 
 def peers_and_ours(name: str, session: Session) -> tuple[list[Side], dict[str, str]]:
@@ -184,7 +188,7 @@ def plan(session: Session) -> dict[str, float]:
             round_seconds(
                 side.program,
                 (backbone, precision),
-                "a" if name == "peers" else name[-1],
+                letter_of(name),
                 session.size(name, backbone, side),
                 bench.cores,
                 session.bound_seconds(name),
@@ -200,8 +204,9 @@ def plan(session: Session) -> dict[str, float]:
     return seconds
 
 
-def run_comparisons(name: str, letter: str, sides: Sequence[Side], session: Session, save: Save) -> Part:
+def run_comparisons(name: str, sides: Sequence[Side], session: Session, save: Save) -> Part:
     """One comparison a network."""
+    letter = letter_of(name)
     part: Part = {"comparisons": []}
     for backbone in session.backbones:
         if (name, backbone) not in session.counts:

@@ -151,9 +151,8 @@ def whole_note(ours: Entry, theirs: Entry) -> str:
 
 def against_peers(results: Results) -> Iterator[Line]:
     """Ahead of each other peer, at its best in any precision, and in float32; on photographs at its best."""
-    compared = product(BACKBONES, PRECISIONS)
     for part, letter, each in (
-        ("peers", "a", list(compared)),
+        ("peers", "a", list(product(BACKBONES, PRECISIONS))),
         ("peers-b", "b", [("resnet50", "auto")]),
         ("peers-c", "c", [("resnet50", "auto")]),
     ):
