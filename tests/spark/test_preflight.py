@@ -96,6 +96,8 @@ except KeyError:
 settings = {"spark.master": "local[1]", "spark.task.cpus": 1, "spark.default.parallelism": 64}
 with open_context({**common, **settings}) as context:
     told["three"] = facts(context)
+with open_context(common) as context:
+    told["none asked"] = facts(context)
 try:
     with open_context({**common, "spark.master": "local[x]"}):
         told["no master"] = "opened"
@@ -134,6 +136,10 @@ def test_the_next_session_in_the_process_has_its_own_settings(sessions: dict[str
     assert (two["spark.master"], two["spark.app.name"]) == ("local[3]", "two")
     # The first one's spark.task.cpus went with it.
     assert (two["slots"], two["cpus"], two["threads"]) == (3, 1, "1")
+
+
+def test_a_session_that_names_no_master_after_one_that_did_is_on_this_machine(sessions: dict[str, Any]) -> None:
+    assert sessions["none asked"]["spark.master"] == "local[*]"
 
 
 def test_slots_are_of_the_cores_whatever_the_default_parallelism_is(sessions: dict[str, Any]) -> None:

@@ -125,9 +125,7 @@ def open_context(
         SparkContext._ensure_initialized()
         # Only now does it have what spark-submit was told: the JVM knows.
         conf = SparkConf()
-        cores = conf.get("spark.task.cpus") or wanted.get("spark.task.cpus", "1")
-        for key, value in {**{f"spark.executorEnv.{name}": cores for name in THREADS}, **wanted}.items():
-            conf.setIfMissing(key, value)
+        _complete(conf, wanted)
         with timed("context"):
             context = _make_context(conf)
         # It has a handler of SIGINT, which asks the JVM over the very connection that it may have interrupted.
@@ -163,6 +161,15 @@ def _prepare(context: SparkContext, folder: str, submitted: bool, wait_seconds: 
         if STOPPED not in str(error):
             raise
         raise PreflightError(explain(str(error), str(context.master))) from error
+
+
+def _complete(conf: Any, wanted: Mapping[str, str]) -> None:
+    """Set what spark-submit has not set."""
+    cores = conf.get("spark.task.cpus") or wanted.get("spark.task.cpus", "1")
+    # The JVM knows its master by default, until a session that named another has stopped and taken that along.
+    usual = {"spark.master": "local[*]", **{f"spark.executorEnv.{name}": cores for name in THREADS}}
+    for key, value in {**usual, **wanted}.items():
+        conf.setIfMissing(key, value)
 
 
 def _make_context(conf: Any) -> SparkContext:
