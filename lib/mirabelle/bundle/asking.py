@@ -67,7 +67,7 @@ def ask(bundle: Bundle, paths: Sequence[str], top: int | None, told: Callable[[b
 
 def as_lines(rows: Iterator[Row], paths: Sequence[str], info: BundleInfo) -> Iterator[str]:
     """A table, a line each as soon as it is known: wide enough for what is to come."""
-    base = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths and not is_s3(paths[0]) else ""
+    base = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths and not any(map(is_s3, paths)) else ""
     shown = {path: os.path.relpath(path, base) if base else path for path in paths}
     wide = min(MOST_WIDE, max([len("picture"), *map(len, shown.values())]))
     unsure = [f"not sure: {one}" for one in info.coarse_labels]

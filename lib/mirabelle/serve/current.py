@@ -139,7 +139,9 @@ class Current:
                     self._refused(failed)
                 continue
             # What was refused once is not tried again until the pointer names another, or SIGHUP asks for it.
-            if target not in (self._opened, failed):
+            if target == self._opened:
+                failed = ""
+            elif target != failed:
                 failed = "" if await self.reload(only_if_moved=True) else target
 
     def target(self) -> str:

@@ -19,6 +19,7 @@ from mirabelle.serve.state import Asked, Shared
 # What anyone may ask without a token: how the server is, and pages that hold nothing of anyone's.
 OPEN = ("/", "/docs", "/openapi.json", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 OPEN_BELOW = "/static/"
+METHODS = ("GET", "HEAD", "POST")
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # Status that stands in the log for a client that went before it was answered; it is sent to no one.
 GONE = 499
@@ -95,7 +96,9 @@ class Front:
         # Of an address that leads nowhere the metrics keep no name: there is no end of them.
         route = getattr(scope.get("route"), "path", "other")
         status = GONE if exchange.is_gone else exchange.status
-        self._shared.metrics.requests.labels(route, scope["method"] if route != "other" else "any", status).inc()
+        # Nor of methods, of which a client may think up any.
+        method = scope["method"] if route != "other" and scope["method"] in METHODS else "any"
+        self._shared.metrics.requests.labels(route, method, status).inc()
         self._shared.metrics.request_seconds.labels(route).observe(seconds)
         note(
             "request",

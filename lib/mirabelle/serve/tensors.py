@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from mirabelle.serve.problems import Code, Problem
 LENGTH_HEADER = "inference-header-content-length"
 ENCODED, PIXELS = "image", "pixels"
 """The inputs: pictures as files (BYTES), or as the network takes them (UINT8). One of them at a time."""
+MOST_LENGTHS = 4  # of a shape: pictures, rows, columns, colours
 
 Members = dict[str, Any]
 
@@ -56,7 +59,8 @@ def wrong(what: str) -> Problem:
 
 def parse(body: bytes, header_length: str | None, max_pictures: int) -> Inference:
     """A request's body; raises ``Problem`` 400 where it is none of the protocol's."""
-    if header_length is not None and not (header_length.isascii() and header_length.isdigit()):
+    # Of thousands of digits Python makes no number, but an error of its own.
+    if header_length is not None and re.fullmatch("[0-9]{1,19}", header_length) is None:
         raise wrong("Inference-Header-Content-Length is no length")
     length = len(body) if header_length is None else int(header_length)
     if length > len(body):
@@ -105,43 +109,54 @@ def _tensor(told: Members, behind: bytes, max_pictures: int) -> Tensor:
     shape = _shape(told.get("shape"), max_pictures)
     if is_encoded and (len(shape) > 2 or math.prod(shape) != shape[0]):
         raise wrong(f"{ENCODED!r} has the shape [n], a picture each")
-    size = _parameters(told).get("binary_data_size")
+    count, size = math.prod(shape), _parameters(told).get("binary_data_size")
     if size is None and not behind:
-        content = _from_json(told.get("data"), is_encoded)
+        content = _from_json(told.get("data"), is_encoded, count)
     elif type(size) is int and size == len(behind) and "data" not in told:
-        content = _strings(behind) if is_encoded else np.frombuffer(behind, np.uint8)
+        content = _strings(behind, count) if is_encoded else np.frombuffer(behind, np.uint8)
     else:
         raise wrong("binary_data_size is not the number of bytes behind the JSON")
-    if len(content) != math.prod(shape):
-        raise wrong(f"the shape {list(shape)} has {math.prod(shape):,} elements, and there are {len(content):,}")
+    if len(content) != count:
+        raise wrong(f"the shape {list(shape)} has {count:,} elements, and there are {_number(len(content), count)}")
     return Tensor(ENCODED if is_encoded else PIXELS, shape, content)
 
 
 def _shape(told: Any, max_pictures: int) -> tuple[int, ...]:
     # A bool is an int to Python, and no length.
-    if not isinstance(told, list) or not 0 < len(told) <= 4 or not all(type(one) is int and one > 0 for one in told):
+    if (
+        not isinstance(told, list)
+        or not 0 < len(told) <= MOST_LENGTHS
+        or not all(type(one) is int and one > 0 for one in told)
+    ):
         raise wrong("shape is no list of up to four lengths")
     if told[0] > max_pictures:
         raise Problem(413, Code.TOO_MANY_PICTURES, f"a request may have {max_pictures} pictures")
     return tuple(told)
 
 
-def _from_json(data: Any, is_encoded: bool) -> Any:
+def _number(found: int, count: int) -> str:
+    return f"{found:,}" if found <= count else "more"
+
+
+def _from_json(data: Any, is_encoded: bool, count: int) -> Any:
     if not isinstance(data, list):
         raise wrong("data is no list")
+    # One more tells that there are too many; the rest is not looked at.
+    found = list(islice(_flat(data), count + 1))
     if is_encoded:
-        return [_decoded(one) for one in _flat(data)]
-    try:
-        array = np.array(data)
-    except ValueError as error:
-        raise wrong("data is no even array") from error
-    if array.dtype.kind not in "iu" or not array.size or array.min() < 0 or array.max() > 255:
+        return [_decoded(one) for one in found]
+    # NumPy would make room for the longest string a million times.
+    if not all(type(one) is int and 0 <= one <= 255 for one in found):
         raise wrong("data has something else than whole numbers from 0 to 255")
-    return array.astype(np.uint8).reshape(-1)
+    return np.array(found, np.uint8)
 
 
-def _flat(data: list[Any]) -> list[Any]:
-    return [each for one in data for each in (one if isinstance(one, list) else [one])]
+def _flat(data: list[Any], depth: int = MOST_LENGTHS) -> Iterator[Any]:
+    for one in data:
+        if isinstance(one, list) and depth > 1:
+            yield from _flat(one, depth - 1)
+        else:
+            yield one
 
 
 def _decoded(text: Any) -> bytes:
@@ -153,9 +168,11 @@ def _decoded(text: Any) -> bytes:
         raise wrong("data has something else than pictures in base64") from error
 
 
-def _strings(behind: bytes) -> list[bytes]:
-    found, at = [], 0
-    while at < len(behind):
+def _strings(behind: bytes, count: int) -> list[bytes]:
+    """Those behind the JSON; one more than wanted tells that there are too many."""
+    found: list[bytes] = []
+    at = 0
+    while at < len(behind) and len(found) <= count:
         end = at + 4 + int.from_bytes(behind[at : at + 4], "little")
         if at + 4 > len(behind) or end > len(behind):
             raise wrong("the bytes behind the JSON end within a string")

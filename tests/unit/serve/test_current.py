@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -96,6 +97,15 @@ def test_a_pointer_is_watched(serve: Serve, tmp_path: Path) -> None:
     assert one.metric("reloads_total", outcome="refused") == 4
     point(pointer, '{"bundle": "one"}')
     until(one, "one")
+    # Mended under its name, it is taken when the pointer, which was put back meanwhile, names it again.
+    point(pointer, '{"bundle": "bad"}')
+    time.sleep(0.3)
+    point(pointer, '{"bundle": "one"}')
+    time.sleep(0.3)
+    shutil.rmtree(tmp_path / "bad")
+    write_stand_in(tmp_path / "bad", id_="bad")
+    point(pointer, '{"bundle": "bad"}')
+    until(one, "bad")
 
 
 @pytest.mark.parametrize("named", ["../a", "/etc", "a/../../b", "s3://other/a", "..\\a", "", 5, None])

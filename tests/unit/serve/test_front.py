@@ -171,6 +171,13 @@ def test_the_log_has_each_request_and_nothing_of_anyones(serve: Serve, caplog: p
         assert hidden not in everything
 
 
+def test_metrics_keep_no_method_that_a_client_made_up(serve: Serve) -> None:
+    one = serve()
+    assert one.client.request("MADEUP", "/health/live").status_code == 405
+    text = one.client.get("/metrics").text
+    assert "MADEUP" not in text and 'method="any"' in text
+
+
 def test_metrics_are_what_was_asked(serve: Serve) -> None:
     one = serve()
     for _ in range(3):

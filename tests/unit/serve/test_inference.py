@@ -183,6 +183,35 @@ def test_too_many_pictures(server: Asked) -> None:
     assert server.client.post(INFER, json=body).status_code == 413
 
 
+def test_what_is_too_much_for_its_shape_is_not_looked_at() -> None:
+    pixel = {"name": "pixels", "datatype": "UINT8", "shape": [1, 1, 1, 1]}
+    image = {"name": "image", "datatype": "BYTES", "shape": [1]}
+    # As an array of strings it would take 1.6 GB.
+    for one in ({**pixel, "data": ["a" * 20_000, *[""] * 20_000]}, {**image, "data": [""] * 1_000_000}):
+        with pytest.raises(Problem) as refused:
+            parse(json.dumps({"inputs": [one]}).encode(), None, 4)
+        assert refused.value.status == 400
+    zeros = bytes(2**22)
+    head = json.dumps({"inputs": [{**image, "parameters": {"binary_data_size": len(zeros)}}]}).encode()
+    with pytest.raises(Problem, match="has 1 elements, and there are more"):
+        parse(head + zeros, str(len(head)), 4)
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "1.0", "", "\u0664"])
+def test_a_length_of_the_head_that_is_none(length: str) -> None:
+    with pytest.raises(Problem, match="is no length"):
+        parse(b"{}", length, 4)
+
+
+def test_pixels_deeper_than_their_shape() -> None:
+    deep: Any = 1
+    for _ in range(900):
+        deep = [deep]
+    body = {"inputs": [{"name": "pixels", "datatype": "UINT8", "shape": [1], "data": deep}]}
+    with pytest.raises(Problem, match="whole numbers"):
+        parse(json.dumps(body).encode(), None, 4)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
