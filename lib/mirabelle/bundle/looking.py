@@ -18,6 +18,9 @@ from mirabelle.errors import BundleError
 from mirabelle.network.embedding import Precision
 from mirabelle.network.engines import Features, Files, Pixels, compile_files
 
+Scores = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
+"""Probabilities (n, classes), and the column (n,) of what is answered."""
+
 # Parts in a row and in a column, at most.
 PARTS = 8
 # Of probabilities, so that those of 0 have odds.
@@ -37,12 +40,13 @@ class Looker:
         self._below = compile_files(network, precision, threads, _up_to_maps)
         self._above = compile_files(network, precision, threads, _from_maps)
 
-    def look(self, pixels: Pixels, scores: Callable[[Features], npt.NDArray[np.float64]]) -> npt.NDArray[np.float32]:
+    def look(self, pixels: Pixels, scores: Callable[[Features], Scores]) -> npt.NDArray[np.float32]:
         """Heat of each part for the answer that wins.
 
         Args:
             pixels: uint8 (side, side, 3).
-            scores: from features (n, width) to probabilities (n, classes).
+            scores: from features (n, width) to probabilities (n, classes) and what is answered, which need not be the
+                likeliest: a chain goes on from its likeliest first label, and a classifier may have thresholds.
 
         Returns:
             float32 (rows, columns), 0 to 1.
@@ -59,8 +63,9 @@ class Looker:
                 place[axis], place[axis + 1] = slice(top, bottom), slice(left, right)
                 one[tuple(place)] = mean
                 variants.append(one)
-        said = np.maximum(scores(np.array(self._above([np.concatenate(variants)])[0], np.float32)), LEAST)
-        odds = np.log(said[:, said[0].argmax()]) - np.log(np.delete(said, said[0].argmax(), axis=1).max(axis=1))
+        probabilities, answered = scores(np.array(self._above([np.concatenate(variants)])[0], np.float32))
+        said, label = np.maximum(probabilities, LEAST), int(answered[0])
+        odds = np.log(said[:, label]) - np.log(np.delete(said, label, axis=1).max(axis=1))
         heat = np.clip(odds[0] - odds[1:], 0, None).reshape(len(rows), len(columns))
         return np.asarray(heat / heat.max() if heat.max() > 0 else heat, np.float32)
 

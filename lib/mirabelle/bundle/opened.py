@@ -18,7 +18,7 @@ from mirabelle.bundle.answers import Answer, BundleInfo, Likely, Neighbour, Outp
 from mirabelle.bundle.chaining import Chain, read_chain
 from mirabelle.bundle.classifying import read_arrays
 from mirabelle.bundle.index import Index
-from mirabelle.bundle.looking import Looker
+from mirabelle.bundle.looking import Looker, Scores
 from mirabelle.bundle.networks import Networks
 from mirabelle.bundle.predicting import predictions
 from mirabelle.bundle.sealing import read_sealed
@@ -134,13 +134,15 @@ class Bundle:
             for row in range(len(outputs))
         ]
 
-    def _scores(self, features: Features) -> npt.NDArray[np.float64]:
-        """Probabilities of what an explanation is about, float64 (n, labels), by the network that is asked for it."""
+    def _scores(self, features: Features) -> Scores:
+        """Of what an explanation is about, by the network that is asked for it."""
         number = self._chain.source(None)
         rows = self._projection.apply(features) if self._projection and not number else features
         if len(self._networks.embeddings) > 1:
-            return self._chain.first.probabilities(rows)
-        return self._chain.say(rows).probabilities
+            probabilities = self._chain.first.probabilities(rows)
+            return probabilities, self._chain.first.chosen(probabilities)
+        said = self._chain.say(rows)
+        return said.probabilities, said.predicted
 
     def _answer(self, outputs: Outputs, row: int, top: int | None) -> Answer:
         coarse = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
@@ -75,7 +76,8 @@ async def neighbours(
     async def say(served: Served, outcome: Outcome) -> Members:
         assert outcome.row is not None
         try:
-            found = served.bundle.neighbours(outcome.row.outputs.features[0], k)
+            # Not here, where all other requests would stand still meanwhile: a large index takes tens of milliseconds.
+            found = await asyncio.to_thread(served.bundle.neighbours, outcome.row.outputs.features[0], k)
         except UserError as error:
             raise Problem(404, Code.NO_INDEX, str(error)) from error
         return {"neighbours": [answers.of_neighbour(one) for one in found]}

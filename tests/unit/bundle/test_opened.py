@@ -121,6 +121,15 @@ def test_the_heat_is_where_the_answer_is(bundle: Bundle) -> None:
     assert bundle.explain(np.full((INPUT_PX, INPUT_PX, 3), 90, np.uint8)).max() == 0
 
 
+def test_the_heat_is_of_the_answer_which_need_not_be_the_likeliest(bundle: Bundle) -> None:
+    pixels = np.full((INPUT_PX, INPUT_PX, 3), 90, np.uint8)
+    pixels[2, 4:6], pixels[6, 1] = (250, 90, 90), (90, 250, 90)
+    assert bundle.explain(pixels)[6, 1] < 0.05
+    assert bundle._looker is not None
+    heat = bundle._looker.look(pixels, lambda rows: (bundle._scores(rows)[0], np.ones(len(rows), np.int64)))
+    assert np.unravel_index(heat.argmax(), heat.shape) == (6, 1)
+
+
 def test_neighbours_are_the_nearest_by_cosine(tmp_path: Path) -> None:
     rows = np.random.default_rng(1).uniform(0, 255, (50, 3)).astype(np.float32)
     small = [f"webp {i}".encode() for i in range(50)]
