@@ -10,8 +10,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
-PARTS = ("body", "decode", "wait", "network", "explain")
-"""Where a request's time goes: its body comes, its pictures are decoded, they wait for a batch, the network runs."""
+PARTS = ("decode", "wait", "network", "explain")
+"""Where a request's time goes once its body is there: its pictures are decoded, wait for a batch, the network runs."""
 
 
 class Metrics:

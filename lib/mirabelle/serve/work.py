@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from starlette.types import Message
 
@@ -78,7 +78,7 @@ class Work:
         with self.taking_in(served, len(pictures)):
             if len(pictures) == 1:
                 return [await self._one(served, pictures[0])]
-            return list(await asyncio.gather(*(self._one(served, picture) for picture in pictures)))
+            return await _all(self._one(served, picture) for picture in pictures)
 
     async def decode(self, served: Served, content: bytes) -> DecodedImage:
         """A picture as the network takes it; raises ``DecodeError``."""
@@ -88,7 +88,7 @@ class Work:
     async def run(self, served: Served, pixels: Sequence[Pixels]) -> list[Row]:
         """Rows for pictures that came as pixels; raises ``EmbedError``."""
         with self.taking_in(served, len(pixels)):
-            return list(await asyncio.gather(*map(served.batcher.run, pixels)))
+            return await _all(map(served.batcher.run, pixels))
 
     async def explain(self, served: Served, pixels: Pixels) -> bytes:
         """What the network looked at, as a grey PNG of the input's size; raises ``Problem`` where many wait for one."""
@@ -115,6 +115,15 @@ class Work:
             return Outcome(picture.name, decoded, error=error)
         self._metrics.part_seconds.labels("wait").observe(row.wait_seconds)
         return Outcome(picture.name, decoded, row, decode_seconds=decode_seconds)
+
+
+async def _all(works: Iterable[Awaitable[Result]]) -> list[Result]:
+    """All results; or the first error, once the others have ended, too: until then they count as taken in."""
+    found = await asyncio.gather(*works, return_exceptions=True)
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return cast("list[Result]", found)
 
 
 async def within(
