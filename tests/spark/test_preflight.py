@@ -107,6 +107,34 @@ print(json.dumps(told))
 """
 
 
+MASTERS = """
+import json
+from mirabelle.spark.session import open_context
+
+told = []
+for settings in ({}, {"spark.master": "local[3]"}, {}):
+    with open_context({**settings, "spark.ui.enabled": False}) as context:
+        told.append(context.master)
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "masters"),
+    [
+        ("MASTER", "", ["local[*]", "local[3]", "local[*]"]),
+        ("MASTER", "local[2]", ["local[2]", "local[3]", "local[2]"]),
+        ("PYSPARK_SUBMIT_ARGS", "--master local[2] pyspark-shell", ["local[2]"] * 3),
+    ],
+)
+def test_each_session_has_the_master_it_names_and_else_the_usual_one(
+    variable: str, value: str, masters: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever session the JVM was started for; what Spark itself was told holds for all."""
+    monkeypatch.setenv(variable, value)
+    assert json.loads(in_a_process(MASTERS)) == masters
+
+
 @pytest.fixture(scope="module")
 def sessions() -> dict[str, Any]:
     """What some sessions, one after another in a process of their own, told of themselves."""

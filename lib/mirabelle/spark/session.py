@@ -106,7 +106,8 @@ def open_context(
         yield SparkContext._active_spark_context
         return
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    wanted = {**NEEDED, **({} if submitted else spark_defaults()), **{key: _text(v) for key, v in settings.items()}}
+    usual = {} if submitted else {"spark.master": os.environ.get("MASTER") or "local[*]", **spark_defaults()}
+    wanted = {**NEEDED, **usual, **{key: _text(v) for key, v in settings.items()}}
     try:
         if works_here(wanted) and is_installed():
             wanted.setdefault("spark.python.daemon.module", "mirabelle.spark.daemon")
@@ -147,7 +148,7 @@ def open_context(
             _stop_accumulators(context)
         finally:
             with _speechless_if_interrupted(), timed("stop"):
-                _stop(context, () if submitted else wanted)
+                _stop(context, () if submitted else [key for key, value in wanted.items() if conf.get(key) == value])
 
 
 def _prepare(context: SparkContext, folder: str, submitted: bool, wait_seconds: float) -> None:
@@ -166,9 +167,7 @@ def _prepare(context: SparkContext, folder: str, submitted: bool, wait_seconds: 
 def _complete(conf: Any, wanted: Mapping[str, str]) -> None:
     """Set what spark-submit has not set."""
     cores = conf.get("spark.task.cpus") or wanted.get("spark.task.cpus", "1")
-    # The JVM knows its master by default, until a session that named another has stopped and taken that along.
-    usual = {"spark.master": "local[*]", **{f"spark.executorEnv.{name}": cores for name in THREADS}}
-    for key, value in {**usual, **wanted}.items():
+    for key, value in {**{f"spark.executorEnv.{name}": cores for name in THREADS}, **wanted}.items():
         conf.setIfMissing(key, value)
 
 
@@ -189,7 +188,7 @@ def _stop(context: SparkContext, properties: Iterable[str]) -> None:
     (SparkSession._instantiatedSession or context).stop()
     if jvm is not None:
         # The JVM lives on and keeps what it was started with as system properties, which would win over the settings of
-        # the next session in this process.
+        # the next session in this process; those that PYSPARK_SUBMIT_ARGS told are to.
         for key in properties:
             jvm.java.lang.System.clearProperty(key)
 
