@@ -14,10 +14,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from memory import descendants, kind_of
 from pca_table import fit_ours, page, session, write_table
 
 # Columns, and rows, more than a sketch has columns: pooled ResNet50; VGG16 at 128 px, and at 224 px, not pooled.
@@ -61,22 +62,23 @@ def child(columns: int, rows: int) -> dict[str, Any]:
         "seconds": seconds,
         "driver_gib": peak["driver"] / 2**20,
         "worker_gib": peak["worker"] / 2**20,
-        "jvm_gib": peak["jvm"] / 2**20,
+        "jvm_gib": peak["JVM"] / 2**20,
     }
 
 
 @contextmanager
 def watch() -> Iterator[dict[str, int]]:
     """The highest resident size, in KiB, of this process, of its JVM and of any worker, as the kernel keeps it."""
-    peak = {"driver": 0, "worker": 0, "jvm": 0}
+    peak = {"driver": 0, "worker": 0, "JVM": 0}
     done = threading.Event()
 
     def look() -> None:
         while not done.wait(0.05):
-            for process in Path("/proc").glob("[0-9]*"):
-                kind, size = resident(process)
-                if kind:
-                    peak[kind] = max(peak[kind], size)
+            for process in descendants(os.getpid()):
+                # Whatever has just ended is no more to be asked.
+                with suppress(OSError, LookupError):
+                    kind = kind_of(process, os.getpid())
+                    peak[kind] = max(peak[kind], highest(process))
 
     watcher = threading.Thread(target=look)
     watcher.start()
@@ -87,20 +89,10 @@ def watch() -> Iterator[dict[str, int]]:
         watcher.join()
 
 
-def resident(process: Path) -> tuple[str, int]:
-    """Which of ours a process is, and its peak; an empty name if it is none of ours, or has just ended."""
-    try:
-        status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines() if ":" in line)
-        if int(process.name) == os.getpid():
-            return "driver", int(status["VmHWM"].split()[0])
-        if os.getsid(int(process.name)) != os.getsid(0):
-            return "", 0
-        if status["Name"].strip() == "java":
-            return "jvm", int(status["VmHWM"].split()[0])
-        is_worker = b"pyspark" in (process / "cmdline").read_bytes()
-        return ("worker", int(status["VmHWM"].split()[0])) if is_worker else ("", 0)
-    except (OSError, KeyError, ValueError):
-        return "", 0
+def highest(process: int) -> int:
+    """A process's peak, in KiB."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0])
 
 
 def memory() -> dict[str, Any]:
