@@ -159,7 +159,8 @@ def test_after_kills_no_picture_is_lost_or_there_twice(
     """Last of this file, as one of the two nodes does not come back."""
     pictures = many(tmp_path / "pictures", images)
     settings = settings_for(pictures, tmp_path / "output", cache, f"extract.chunk_images={CHUNK_IMAGES}")
-    settings.append("extract.task_images=50")
+    # Larger than elsewhere, so that a chunk takes longer than a kill and its wait.
+    settings += ["extract.task_images=50", "backbone.input_px=96"]
     output = tmp_path / "output"
     chance = random.Random(kills)
     victims = ["driver"] * (2 * kills // 5) + ["executor"] * (kills // 2) + ["node"]
@@ -170,7 +171,7 @@ def test_after_kills_no_picture_is_lost_or_there_twice(
     chunks = -(-(images + BROKEN) // CHUNK_IMAGES)
     for number, victim in enumerate(victims):
         wait_until(lambda at=number: len(markers(output)) > at * (chunks - 2) / kills, 240, "a kill", pause_s=0.02)
-        assert run.exit_code() is None, run.text() + yarn.driver_text(run)
+        assert run.exit_code() is None, "\n".join([*story, run.text(), yarn.driver_text(run)])
         time.sleep(chance.uniform(0, 0.5))
         story.append(f"{victim} at {len(markers(output))} chunks")
         if victim == "node":
@@ -181,6 +182,7 @@ def test_after_kills_no_picture_is_lost_or_there_twice(
             executors = wait_until(lambda: yarn.executors(run), 120, "an executor")
             chance.choice(executors).kill()
     assert ended(run, 600) == 0, "\n".join([*story, run.text(), yarn.driver_text(run)])
+    yarn.node_is_gone(1)
     found = features(output)
     assert len(found) == images, story
     assert len(table(output, "rejects")) == BROKEN

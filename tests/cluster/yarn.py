@@ -55,8 +55,11 @@ class Yarn:
             program.end()
 
     def stop_node(self, number: int) -> None:
-        """End a NodeManager with all its containers, for good."""
+        """Begin to end a NodeManager with all its containers, for good; a small run may be over before it is gone."""
         self._cluster.say(f"stop-node {number}")
+
+    def node_is_gone(self, number: int) -> None:
+        """Wait for the end of a node that was told to stop."""
         printed(self._cluster, f"(node {number} is gone)", 60)
 
     def start(self, name: str, command: list[str], variables: Mapping[str, str] | None = None) -> Program:
