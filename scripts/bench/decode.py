@@ -1,13 +1,13 @@
 """What a picture costs between its bytes and the tensor, by decoder: core-milliseconds, and how far its pixels are off.
 
-Each decoder runs in a process of its own, on one thread, over the same files held in memory; its time is the process's
-CPU time. A decoder that scales does so while it decodes, to no less than the tensor's side. Those from outside
-Mirabelle's environment run under another Python; this file needs nothing but NumPy and Pillow beside them.
+Decoders take turns on one thread of a process, over the same files held in memory; their time is the process's CPU
+time. A decoder that scales does so while it decodes, to no less than the tensor's side. Those from outside Mirabelle's
+environment run under another Python; this file needs nothing but NumPy and Pillow beside them.
 
-    python scripts/bench/decode.py --pictures FOLDER --decoder Pillow
+    python scripts/bench/decode.py --pictures FOLDER --decoder Pillow --decoder simplejpeg
     python scripts/bench/decode.py --pictures FOLDER --engine-ms 17.3
 
-Without ``--decoder`` all that are here take turns, on the files as they are and written anew in other ways, and a table
+Without ``--decoder`` it is all that are here, on the files as they are and written anew in other ways, and a table
 comes of it, with the least that any can take: undoing JPEG's Huffman coding.
 """
 
@@ -179,6 +179,16 @@ def written(contents: list[bytes], way: tuple[str, dict[str, Any]] | None) -> li
     return files
 
 
+def told(name: str, contents: list[bytes], seconds: float) -> dict[str, Any]:
+    """A decoder's figure and how far its pixels are off; or why it has none."""
+    try:
+        decoder = DECODERS[name][0]()
+    except (ImportError, OSError, RuntimeError) as error:  # a wrapper without its library raises the latter two
+        return {"not_run": f"{name} can't be imported: {error}"}
+    apart = distance(decoder, contents)
+    return {"core_ms": round(measure(decoder, contents, seconds), 3), "apart": apart, "pictures": len(contents)}
+
+
 def compare(contents: list[bytes], options: argparse.Namespace) -> None:
     """Print what all decoders that are here take, by turns, beside the least that any can."""
     import machine
@@ -221,10 +231,10 @@ def taken(decoders: dict[str, Decoder], contents: list[bytes], rounds: int, seco
 
 
 def main() -> int:
-    """Measure one decoder, or all that are here, and print it; 2 where one is not installed, or there is no picture."""
+    """Measure some decoders, or all that are here, and print it; 2 where there is no picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=Path, required=True, help="folder of JPEG files, all of them read")
-    parser.add_argument("--decoder", choices=DECODERS, help="this one alone, as JSON")
+    parser.add_argument("--decoder", choices=DECODERS, action="append", help="this one, as JSON; may be repeated")
     parser.add_argument("--seconds", type=float, default=1.5, help="of each figure (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of the table (default: %(default)s)")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="of writing the files anew (all)")
@@ -239,15 +249,9 @@ def main() -> int:
     with ThreadPoolExecutor(1) as pool:
         if options.decoder is None:
             pool.submit(compare, contents, options).result()
-            return 0
-        try:
-            decoder = DECODERS[options.decoder][0]()
-        except (ImportError, OSError, RuntimeError) as error:  # a wrapper without its library raises the latter two
-            print(f"{options.decoder} can't be imported: {error}", file=sys.stderr)
-            return 2
-        apart = pool.submit(distance, decoder, contents).result()
-        core_ms = pool.submit(measure, decoder, contents, options.seconds).result()
-    print(json.dumps({"core_ms": round(core_ms, 3), "apart": apart, "pictures": len(contents)}))
+        else:
+            found = {name: pool.submit(told, name, contents, options.seconds).result() for name in options.decoder}
+            print(json.dumps(found))
     return 0
 
 

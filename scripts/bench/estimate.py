@@ -36,8 +36,8 @@ START_SECONDS = 15
 SLOWER = {"notebook": 2.5, "synapseml": 1.5}
 # Starting the processes that measure a bound, and warming them up.
 BOUND_START_SECONDS = 4
-BOUND_SEARCH_SECONDS = 32
-OTHER_PARTS = {"decode": 48, "files": 40, "pca": 310, "serve": 340}
+BOUND_SEARCH_SECONDS = 24
+OTHER_PARTS = {"decode": 25, "files": 20, "pca": 310, "serve": 230}
 # Of the plan, for how long the constants count as much as what was found.
 PRIOR_SECONDS = 300
 

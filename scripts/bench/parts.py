@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import decode
 import files
 import inputs
 from bench import Bench, export_network, warm_up
@@ -19,39 +15,40 @@ from bound import Speed
 from estimate import BOUND_SEARCH_SECONDS, OTHER_PARTS, round_seconds, start_seconds
 from inputs import Pictures
 from rounds import Comparison, Part, compare, find_bound, to_warm_up
-from sides import NOT_INSTALLED, PYTHONS, CannotRun, Mirabelle, MirabelleInt8, Side, find_peers, output_of
+from sides import CannotRun, Mirabelle, MirabelleInt8, Side, find_peers
 from targets import BACKBONES
 
-HERE = Path(__file__).parent
 Save = Callable[[Part], None]
 
 # Pictures, few and many, for each part and network: enough that some seconds more or less of a start don't count. A
 # peer that is much slower than all others, or slower to start, has its own, by its program's name.
 COUNTS = {
     ("extract-a", "resnet50"): (100, 5_000),
+    # The whole job is judged in the fastest precision; here a start is a tenth of what these take.
+    ("extract-a-float32", "resnet50"): (100, 1_500),
     ("extract-a", "vgg16"): (24, 144),
-    ("extract-b", "resnet50"): (50, 350),
+    ("extract-b", "resnet50"): (50, 300),
     ("extract-b", "vgg16"): (24, 120),
-    ("extract-c", "resnet50"): (8, 128),
+    ("extract-c", "resnet50"): (8, 104),
     ("extract-c", "vgg16"): (8, 40),
     # As many of the peers' batches of 16 for either core: else one is idle at the end, on few pictures for
     # a larger share of the time, and the difference flatters whoever it was.
     ("peers", "resnet50"): (96, 480),
     ("peers", "vgg16"): (32, 128),
-    ("peers-b", "resnet50"): (50, 250),
-    ("peers-c", "resnet50"): (8, 104),
     ("synapseml", "resnet50"): (50, 300),
     # Starting takes it 12 to 15 s, a second of which is a tenth of what these pictures take.
     ("ray_data", "resnet50"): (96, 768),
 }
 # As fast as we are but for some hundredths, so that it takes all rounds to tell who is ahead.
-NEAR = ("mirabelle", "daft_job", "openvino_pool", "ray_data")
-# Further behind: half of them, in the fastest precision. All others are two to five times slower, and one says so.
-BEHIND = ("predict_batch_udf",)
-# On photographs, where whoever decodes cheaper is ahead: the nearest two.
+NEAR = ("mirabelle", "daft_job", "openvino_pool")
+# So are these, or behind, and slow to start, by which a round of theirs takes twice as long: in the fastest precision
+# alone, and half of the rounds, but for Ray Data with the first network. All others say in one that they are slower.
+LATE = ("ray_data", "predict_batch_udf")
+# On photographs, where whoever decodes cheaper is ahead: the nearest two, in half of the rounds.
 ON_PHOTOGRAPHS = ("daft_job", "openvino_pool")
-EXTRACTS, COMPARISONS = ("extract-a", "extract-b", "extract-c"), ("peers", "peers-b", "peers-c")
-PARTS = ("bound", "decode", *EXTRACTS, "files", *COMPARISONS, "pca", "serve")
+EXTRACTS = ("extract-a", "extract-b", "extract-c")
+COMPARISONS = (*EXTRACTS, "peers")
+PARTS = ("bound", "decode", *EXTRACTS, "files", "peers", "pca", "serve")
 # Pictures that the decoders are timed on.
 DECODED = {"a": 200, "b": 16, "c": 4}
 FILE_ROWS = 5_000
@@ -88,32 +85,31 @@ class Session:
         """So many of an input."""
         return inputs.prepare(letter, count, self.given.get(letter), self.bench.work)
 
-    def size(self, part: str, backbone: str, side: Side) -> tuple[int, int]:
-        """Pictures for a side, few and many."""
-        return self.counts.get((side.program, backbone), self.counts[part, backbone])
+    def size(self, part: str, backbone: str, side: Side, precision: str) -> tuple[int, int]:
+        """Pictures for a side in a precision, few and many."""
+        own = [key for key in (side.program, f"{part}-{precision}") if (key, backbone) in self.counts]
+        return self.counts[own[0] if own else part, backbone]
 
     def rounds(self, part: str, backbone: str, side: Side, precision: str) -> int:
         """So many as it takes to tell a side from Mirabelle, with the network and in the precision; 0: not compared."""
-        if part.startswith("extract-"):
-            # Between two bounds of its own; on (a) it runs on thousands, and VGG16 is nearly all engine.
-            return 1 if part == "extract-a" or backbone == "vgg16" else -(-self.bench.rounds // 3)
-        is_first = (part, backbone) == ("peers", "resnet50")
+        whole, half = self.bench.rounds, -(-self.bench.rounds // 2)
+        is_ours, is_resnet = side.program == Mirabelle.program, backbone == BACKBONES[0]
         if precision == "int8":
-            return self.bench.rounds if is_first else 0
+            return whole if is_resnet else 0
         is_best = precision == self.bench.native[-1]
-        if not is_best and not is_first:
+        if part != "peers":
+            # On (a) thousands are enough for one round to tell, and VGG16 is nearly all engine.
+            return half if is_best and is_resnet and part != "extract-a" else int(is_ours)
+        if not is_best:
             # The others' features are held against Mirabelle's in float32.
-            return int(side.program == Mirabelle.program)
-        if side.program not in (NEAR if not is_best else (*NEAR, *BEHIND)):
-            return int(is_first)
-        share = 3 if not is_best else 1 if side.program in NEAR and part == "peers" else 2
-        return -(-self.bench.rounds // share)
+            return int(is_ours or (is_resnet and side.program not in LATE))
+        if side.program in LATE:
+            return whole if is_resnet and side.program == "ray_data" else half
+        return whole if side.program in NEAR else int(is_resnet)
 
     def bound_seconds(self, part: str) -> float:
-        """For a figure of the bound in a part: half where runs are short; peers are held against Mirabelle alone."""
-        if part.startswith("peers"):
-            return 0
-        return (1 if part == "extract-a" else 0.5) * self.bench.bound_seconds
+        """For a figure of the bound in a part: half where runs are short; the peers' part is of ratios to Mirabelle."""
+        return {"peers": 0.0, "extract-a": 1.0}.get(part, 0.5) * self.bench.bound_seconds
 
     def network(self, backbone: str) -> None:
         """Have it converted and exported, once."""
@@ -125,7 +121,7 @@ class Session:
 
     def most(self, letter: str) -> int:
         """Pictures of an input that any part wants, so that they are made once."""
-        users = [part for part in (*EXTRACTS, *COMPARISONS) if letter_of(part) == letter]
+        users = [part for part in COMPARISONS if letter_of(part) == letter]
         compared = [
             many
             for (part, network), (_, many) in self.counts.items()
@@ -159,19 +155,16 @@ def letter_of(name: str) -> str:
     return "a" if name == "peers" else name[-1]
 
 
-def run_extract(name: str, session: Session, save: Save) -> Part:
-    """Mirabelle alone on one input, with every network and precision."""
-    return run_comparisons(name, [Mirabelle()], session, save)
-
-
-def run_peers(name: str, session: Session, save: Save) -> Part:
-    """Mirabelle and its peers on one input."""
-    sides, broken = peers_and_ours(name, session)
+def run_sides(name: str, session: Session, save: Save) -> Part:
+    """Mirabelle, between two bounds or beside its peers or both, on one input with every network and precision."""
+    sides, broken = sides_of(name, session)
     return run_comparisons(name, sides, session, save) | {"broken": broken if name == "peers" else {}}
 
 
-def peers_and_ours(name: str, session: Session) -> tuple[list[Side], dict[str, str]]:
+def sides_of(name: str, session: Session) -> tuple[list[Side], dict[str, str]]:
     """Mirabelle and the peers of a part, and why others can't say what they are."""
+    if name == "extract-a":
+        return [Mirabelle()], {}
     found, broken = find_peers()
     if session.short or name != "peers":
         programs = (SHORT_PEER,) if session.short else ON_PHOTOGRAPHS
@@ -186,26 +179,30 @@ def plan(session: Session) -> dict[str, float]:
         **OTHER_PARTS,
         "bound": BOUND_SEARCH_SECONDS * len(session.backbones) * len(bench.native),
     }
-    for name in (*EXTRACTS, *COMPARISONS):
-        sides = peers_and_ours(name, session)[0] if name.startswith("peers") else [Mirabelle()]
+    for name in COMPARISONS:
+        sides, _ = sides_of(name, session)
         seconds[name] = sum(
             round_seconds(
                 side.program,
                 (backbone, precision),
                 letter_of(name),
-                session.size(name, backbone, side),
+                session.size(name, backbone, side, precision),
                 bench.cores,
-                session.bound_seconds(name),
+                session.bound_seconds(name) if side.name == Mirabelle.name else 0,
             )
             for backbone in session.backbones
-            for side in sides
-            for precision in side.precisions(bench.native)
+            for side, precision in with_precisions(sides, session)
             for _ in range(session.rounds(name, backbone, side, precision))
             if (name, backbone) in session.counts
         )
         # Each peer once, untimed, on hardly any pictures.
         seconds[name] += sum(start_seconds(side.program) for side in to_warm_up(sides))
     return seconds
+
+
+def with_precisions(sides: Sequence[Side], session: Session) -> list[tuple[Side, str]]:
+    """Each side with each precision that it has here."""
+    return [(side, precision) for side in sides for precision in side.precisions(session.bench.native)]
 
 
 def run_comparisons(name: str, sides: Sequence[Side], session: Session, save: Save) -> Part:
@@ -217,20 +214,19 @@ def run_comparisons(name: str, sides: Sequence[Side], session: Session, save: Sa
             continue
         session.network(backbone)
         pictures = session.pictures(letter, session.most(letter))
-        wanted = {side.name: session.size(name, backbone, side) for side in sides}
         there = len(pictures.paths)
-        sizes = {key: pair if pair[1] <= there else (max(1, there // 5), there) for key, pair in wanted.items()}
-        few, many = sizes[Mirabelle.name]
+        sizes, rounds = {}, {}
+        for side, precision in with_precisions(sides, session):
+            few, many = session.size(name, backbone, side, precision)
+            sizes[side.name, precision] = (few, many) if many <= there else (max(1, there // 5), there)
+            rounds[side.name, precision] = session.rounds(name, backbone, side, precision)
+        few, many = sizes[Mirabelle.name, session.bench.native[-1]]
         session.bench.say(f"  {backbone}, ({letter}) {pictures.source}, {few} and {many} pictures")
         seconds = session.bound_seconds(name)
         bounds = bounds_for(session, backbone) if seconds else {}
-        rounds = {
-            (side.name, precision): session.rounds(name, backbone, side, precision)
-            for side in sides
-            for precision in side.precisions(session.bench.native)
-        }
+        some = pictures.spread(max(pair[1] for pair in sizes.values()))
         is_first = not part["comparisons"]
-        comparison = Comparison(backbone, pictures.spread(many), sizes, bounds, seconds, rounds, is_first)
+        comparison = Comparison(backbone, some, sizes, bounds, seconds, rounds, is_first)
         keep = features_folder(session, backbone) if letter == "a" else None
         save_with = partial(save_comparison, save, list(part["comparisons"]))
         part["comparisons"].append(compare(session.bench, comparison, sides, keep, save_with))
@@ -253,43 +249,6 @@ def bounds_for(session: Session, backbone: str) -> dict[str, Speed]:
 def features_folder(session: Session, backbone: str) -> Path:
     """Where real features are left for the part that writes files."""
     return session.bench.work / "features" / backbone
-
-
-def run_decode(session: Session, save: Save) -> Part:
-    """Every decoder on every input, in alternating rounds."""
-    rows = {
-        (letter, name): {"input": letter, "decoder": name, "core_ms": []}
-        for letter in DECODED
-        for name, (_, is_ours) in decode.DECODERS.items()
-        if is_ours or not session.short
-    }
-    with tempfile.TemporaryDirectory(dir=session.bench.work) as scratch:
-        for letter, count in DECODED.items():
-            pictures = session.pictures(letter, session.most(letter))
-            pictures.spread(2 if session.short else count).link(Path(scratch) / letter)
-        for _ in range(-(-session.bench.rounds // 3)):
-            for (letter, name), row in rows.items():
-                time_decoder(session, Path(scratch) / letter, name, row)
-            save({"rows": list(rows.values())})
-    return {"rows": list(rows.values())}
-
-
-def time_decoder(session: Session, pictures: Path, name: str, row: dict[str, Any]) -> None:
-    """One figure more for a decoder, or why there is none."""
-    if "not_run" in row:
-        return
-    python = PYTHONS["main" if decode.DECODERS[name][1] else "bench"]
-    if not python.is_file():
-        row["not_run"] = NOT_INSTALLED
-        return
-    command = [str(python), str(HERE / "decode.py"), "--pictures", str(pictures), "--decoder", name]
-    try:
-        told = json.loads(output_of([*command, "--seconds", "0.1" if session.short else "0.7"]))
-    except CannotRun as error:
-        row["not_run"] = str(error)
-        return
-    row["core_ms"].append(told["core_ms"])
-    row["apart"] = told["apart"]
 
 
 def run_files(session: Session, save: Save) -> Part:

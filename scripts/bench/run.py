@@ -5,7 +5,7 @@
 Writes results.json, results.md and figure.svg below --work after every round, so that an interrupted run keeps what it
 had; started again, it goes on with the parts that are missing or older than the checkout. `--only peers` measures that
 part anew. `--write-docs` measures nothing and puts the last results into the documentation. Parts: bound, decode,
-extract-a, extract-b, extract-c, files, peers, peers-b, peers-c, pca, serve.
+extract-a, extract-b, extract-c, files, peers, pca, serve.
 """
 
 from __future__ import annotations
@@ -40,10 +40,9 @@ SHORT_COUNTS = {("extract-a", "resnet50"): (8, 24), ("peers", "resnet50"): (4, 1
 
 RUNNERS: dict[str, Callable[[parts.Session, parts.Save], Part]] = {
     "bound": parts.run_bound,
-    "decode": parts.run_decode,
-    **{name: functools.partial(parts.run_extract, name) for name in parts.EXTRACTS},
+    "decode": programs.run_decode,
+    **{name: functools.partial(parts.run_sides, name) for name in parts.COMPARISONS},
     "files": parts.run_files,
-    **{name: functools.partial(parts.run_peers, name) for name in parts.COMPARISONS},
     "pca": programs.run_pca,
     "serve": programs.run_serve,
 }
@@ -223,9 +222,8 @@ def run_part(name: str, session: parts.Session, results: dict[str, Any]) -> bool
 
 def left_out(name: str, session: parts.Session) -> str:
     """Why the short form doesn't run a part, or nothing."""
-    compares = name in (*parts.EXTRACTS, *parts.COMPARISONS)
     is_there = any(part == name for part, _ in session.counts)
-    return "the short form leaves it out" if compares and not is_there else ""
+    return "the short form leaves it out" if name in parts.COMPARISONS and not is_there else ""
 
 
 def write(work: Path, results: dict[str, Any]) -> None:

@@ -302,12 +302,10 @@ class Agreement:
 
 
 def agreement(features: dict[str, NDArray[np.float32]], reference: dict[str, NDArray[np.float32]]) -> Agreement:
-    """Of each picture's features with the reference's. Raises CannotRun where the pictures are not the same ones."""
-    if features.keys() != reference.keys():
-        missing, strange = len(reference.keys() - features.keys()), len(features.keys() - reference.keys())
-        raise CannotRun(f"its output lacks {missing} pictures and has {strange} that are none")
-    ours = np.stack([reference[path] for path in reference]).astype(np.float64)
-    theirs = np.stack([features[path] for path in reference]).astype(np.float64)
+    """Of the features of those pictures that both have, which some must be. Raises CannotRun for another width."""
+    both = [path for path in reference if path in features]
+    ours = np.stack([reference[path] for path in both]).astype(np.float64)
+    theirs = np.stack([features[path] for path in both]).astype(np.float64)
     if ours.shape != theirs.shape:
         raise CannotRun(f"its features have {theirs.shape[1]} numbers where Mirabelle's have {ours.shape[1]}")
     mean = ours.mean(axis=0)

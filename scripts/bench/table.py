@@ -9,7 +9,7 @@ import serve_figures
 from cells import NOTHING, grid, said
 from line import Line, Results
 from steady import PARTS, core_shares, spread, summarise
-from targets import LOWEST_COSINE, lines, of_second_bound
+from targets import LOWEST_COSINE, OURS, lines, of_second_bound
 
 
 def markdown(results: Results) -> str:
@@ -82,11 +82,11 @@ def bounds(results: Results) -> Iterator[str]:
 
 
 def extracts(results: Results) -> Iterator[str]:
-    """Mirabelle alone on each input."""
+    """Mirabelle on each input, beside the engine alone."""
     rows = []
     for letter in "abc":
         for part in results["parts"].get(f"extract-{letter}", {}).get("comparisons", []):
-            for entry in part["entries"]:
+            for entry in (entry for entry in part["entries"] if entry["side"] == OURS):
                 summary = summarise(entry)
                 shares = core_shares(entry, results["cores"])
                 rows.append(
@@ -113,8 +113,9 @@ def extracts(results: Results) -> Iterator[str]:
 def peers(results: Results) -> Iterator[str]:
     """Every side of each comparison, fastest first, and how it was configured."""
     told: dict[str, str] = {}
-    names = ("peers", "peers-b", "peers-c")
-    for part in (one for name in names for one in results["parts"].get(name, {}).get("comparisons", [])):
+    names = ("peers", "extract-b", "extract-c")
+    found = [one for name in names for one in results["parts"].get(name, {}).get("comparisons", [])]
+    for part in (one for one in found if any(entry["side"] != OURS for entry in one["entries"])):
         rows = []
         for entry in sorted(part["entries"], key=lambda e: -(s.median if (s := summarise(e).steady) else 0)):
             summary = summarise(entry)

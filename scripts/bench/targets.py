@@ -153,8 +153,8 @@ def against_peers(results: Results) -> Iterator[Line]:
     """Ahead of each other peer, at its best in any precision, and in float32; on photographs at its best."""
     for part, letter, each in (
         ("peers", "a", list(product(BACKBONES, PRECISIONS))),
-        ("peers-b", "b", [("resnet50", "auto")]),
-        ("peers-c", "c", [("resnet50", "auto")]),
+        ("extract-b", "b", [("resnet50", "auto")]),
+        ("extract-c", "c", [("resnet50", "auto")]),
     ):
         there = results["parts"].get(part, {})
         names = dict.fromkeys(
@@ -183,7 +183,8 @@ def peer_line(results: Results, part: str, name: str, network: tuple[str, str], 
     found = [times for other in theirs if not isinstance(other, str) and (times := ratios(ours, other))]
     if not found:
         reasons = [other for other in theirs if isinstance(other, str)]
-        return replace(line, verdict=reasons[0] if reasons else "not judged: noise ate the difference")
+        verdict = reasons[0] if len(reasons) == len(theirs) else "not judged: noise ate the difference"
+        return replace(line, verdict=verdict)
     line = replace(line, **judged(min(found, key=statistics.median)))
     return line if line.verdict.startswith("met") else replace(line, why=explain_steady(ours, results["cores"]))
 

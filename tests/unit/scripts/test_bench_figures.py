@@ -32,6 +32,8 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
         "inputs",
         "bound",
         "estimate",
+        "bench",
+        "rounds",
     )
     yield {name: importlib.import_module(name) for name in names}
     for name in (*names, "machine"):
@@ -269,8 +271,29 @@ def test_features_are_compared_by_path(bench: dict[str, ModuleType], tmp_path: P
     same = sides.agreement({"b": other, "a": 2 * one}, {"a": one, "b": other})
     assert same.cosine == pytest.approx(1)
     assert sides.agreement({"a": other, "b": one}, {"a": one, "b": other}).cosine == 0
-    with pytest.raises(sides.CannotRun, match="lacks 1 pictures and has 0"):
-        sides.agreement({"a": one}, {"a": one, "b": other})
+    assert sides.agreement({"a": one, "c": one}, {"b": other, "a": one}).cosine == pytest.approx(1)
+    with pytest.raises(sides.CannotRun, match="have 3 numbers where Mirabelle's have 2"):
+        sides.agreement({"a": np.zeros(3, np.float32)}, {"a": one})
+
+
+def test_features_are_of_the_pictures_that_were_asked_for(bench: dict[str, ModuleType], tmp_path: Path) -> None:
+    rounds, inputs, sides = bench["rounds"], bench["inputs"], bench["sides"]
+    root = tmp_path / "root"
+    some = inputs.Pictures(inputs.KINDS["a"], root, (root / "x" / "1.jpg", root / "x" / "2.jpg"), "given")
+    work = sides.Work(tmp_path / "pictures", 2, "resnet50", "random:0", tmp_path, "bf16", 2, tmp_path, tmp_path)
+    work.output.mkdir()
+
+    def check(*paths: str) -> dict:
+        rows = pa.array([[1.0, float(number)] for number, _ in enumerate(paths)], pa.list_(pa.float32()))
+        pq.write_table(pa.table({"path": list(paths), "features": rows}), work.output / "part.parquet")
+        told: dict = {}
+        rounds.check_features(work, some, told, False, {"x/2.jpg": np.array([1.0, 1.0], np.float32)}, None)
+        return told
+
+    # The reference may be of more or of fewer pictures.
+    assert check("x/1.jpg", "x/2.jpg")["lowest_cosine"] == pytest.approx(1)
+    with pytest.raises(sides.CannotRun, match="lacks 1 of 2 pictures and has 1 that are none"):
+        check("x/1.jpg", "x/3.jpg")
 
 
 def test_features_are_read_from_whoever_wrote_them(bench: dict[str, ModuleType], tmp_path: Path) -> None:
