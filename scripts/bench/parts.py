@@ -27,7 +27,8 @@ COUNTS = {
     # The whole job is judged in the fastest precision; here a start is a tenth of what these take.
     ("extract-a-float32", "resnet50"): (100, 1_500),
     ("extract-a", "vgg16"): (24, 144),
-    ("extract-b", "resnet50"): (50, 300),
+    # Of 300 the difference took four seconds, and where starts stalled it was above the bound.
+    ("extract-b", "resnet50"): (50, 500),
     ("extract-b", "vgg16"): (24, 120),
     ("extract-c", "resnet50"): (8, 104),
     ("extract-c", "vgg16"): (8, 40),

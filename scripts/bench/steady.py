@@ -34,23 +34,45 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     return Spread(statistics.median(found), min(found), max(found)) if found else None
 
 
-def interval(values: Sequence[float]) -> Spread:
-    """The median of ratios, and what their mean lies between in 95 of 100 cases: Student's t, of their logarithms."""
+def interval(values: Sequence[float], *errors: float) -> Spread:
+    """The median of ratios, and what their mean lies between in 95 of 100 cases: Student's t, of their logarithms.
+
+    ``errors`` are relative standard errors that all of the ratios share.
+    """
     logarithms = np.log(values)
-    reach = stats.t.ppf(0.975, len(values) - 1) * np.std(logarithms, ddof=1) / np.sqrt(len(values))
-    middle = np.mean(logarithms)
+    error = np.sqrt(np.var(logarithms, ddof=1) / len(values) + np.sum(np.square(errors)))
+    reach, middle = stats.t.ppf(0.975, len(values) - 1) * error, np.mean(logarithms)
     return Spread(statistics.median(values), float(np.exp(middle - reach)), float(np.exp(middle + reach)))
 
 
 def speeds(entry: dict[str, Any]) -> list[float | None]:
-    """Steady images a second of each round."""
-    few, many = entry["few"], entry["many"]
-    return [steady(few, many, row["few_seconds"], row["many_seconds"]) for row in entry["rounds"]]
+    """Steady images a second of each round, by the median start: one that stalled would make its round look fast."""
+    few, many, start = entry["few"], entry["many"], few_seconds(entry)
+    return [steady(few, many, start, row["many_seconds"]) for row in entry["rounds"]]
+
+
+def few_seconds(entry: dict[str, Any]) -> float:
+    """The median over the rounds; 0 where there is none."""
+    return float(np.median([row["few_seconds"] for row in entry["rounds"]] or [0.0]))
+
+
+def start_error(entry: dict[str, Any]) -> float:
+    """Relative standard error of all speeds of an entry by that median: by the median absolute deviation from it."""
+    few = [row["few_seconds"] for row in entry["rounds"]]
+    deviation = stats.median_abs_deviation(few, scale="normal")
+    error = np.sqrt(np.pi / 2) * deviation / np.sqrt(len(few))
+    return float(error / (statistics.median(row["many_seconds"] for row in entry["rounds"]) - few_seconds(entry)))
 
 
 def steady(few: int, many: int, few_seconds: float, many_seconds: float) -> float | None:
     """Images a second once started: the images more over the seconds more; None where noise has eaten these."""
     return (many - few) / (many_seconds - few_seconds) if many_seconds > few_seconds else None
+
+
+def times_as_fast(ours: dict[str, Any], theirs: dict[str, Any]) -> Spread | None:
+    """Steady speed over steady speed, over the rounds that both have; None where noise has eaten all of them."""
+    ratios = [mine / other for mine, other in zip(speeds(ours), speeds(theirs), strict=False) if mine and other]
+    return interval(ratios, start_error(ours), start_error(theirs)) if len(ratios) > 1 else spread(ratios)
 
 
 @dataclass(frozen=True)
@@ -98,7 +120,7 @@ def core_shares(entry: dict[str, Any], cores: int) -> dict[str, float]:
     """
     found: dict[str, list[float]] = {}
     for row in entry["rounds"]:
-        whole = cores * (row["many_seconds"] - row["few_seconds"])
+        whole = cores * (row["many_seconds"] - few_seconds(entry))
         if whole <= 0 or "many_workers" not in row:
             continue
         parts = {p: (row["many_workers"].get(p, 0) - row["few_workers"].get(p, 0)) / whole for p in PARTS}

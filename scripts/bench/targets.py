@@ -5,7 +5,6 @@ Results in, lines out. A target always has its line, so that none is forgotten w
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
@@ -14,7 +13,7 @@ from typing import Any, cast
 import serve_targets
 from files import SPLIT
 from line import PRECISIONS, Line, Results, missing, verdict_of
-from steady import Summary, core_shares, interval, share_left, speeds, spread, stage_seconds, summarise
+from steady import Spread, Summary, core_shares, share_left, spread, stage_seconds, summarise, times_as_fast
 
 Entry = dict[str, Any]
 
@@ -27,6 +26,9 @@ WHOLE_OVER_BOUND = 1.25
 WHOLE_IMAGES = 5_000
 AGAINST_NOTEBOOK = {"auto": 8.0, "float32": 2.5}
 LOWEST_COSINE = 0.999
+# More than the bound by more than the bound's own noise: a start stalled, or the engine did when it was alone.
+IMPOSSIBLE = 1.05
+NOISE = "not judged: more than the bound, which noise alone can be"
 INT8 = "Mirabelle, int8"
 # Times the speed of these at their best; its features are near, as the certificate tells, and not the same.
 INT8_TIMES = {"mirabelle": 1.7, "daft": 1.6}
@@ -61,9 +63,8 @@ def efficiencies(results: Results) -> Iterator[Line]:
                 if efficiency is None:
                     yield Line(what, f"{wanted:.2f} or better", verdict="not judged: noise ate the difference")
                     continue
-                met = efficiency.median >= wanted
-                why = "" if met else explain_steady(found, results["cores"])
-                yield Line(what, f"{wanted:.2f} or better", efficiency.text(2), verdict_of(met), why)
+                verdict, why = judged_share(efficiency.median, wanted, found, results)
+                yield Line(what, f"{wanted:.2f} or better", efficiency.text(2), verdict, why)
 
 
 def over_huffman(results: Results) -> Iterator[Line]:
@@ -81,8 +82,15 @@ def over_huffman(results: Results) -> Iterator[Line]:
                 elif (share := of_second_bound(results, letter, found)) is None:
                     yield replace(line, verdict="not judged: noise ate the difference")
                 else:
-                    why = "" if share >= wanted else explain_steady(found, results["cores"])
-                    yield replace(line, figure=f"{share:.2f}", verdict=verdict_of(share >= wanted), why=why)
+                    verdict, why = judged_share(share, wanted, found, results)
+                    yield replace(line, figure=f"{share:.2f}", verdict=verdict, why=why)
+
+
+def judged_share(share: float, wanted: float, entry: Entry, results: Results) -> tuple[str, str]:
+    """Verdict on a share of a bound, and where the time went where it is too little."""
+    if share > IMPOSSIBLE:
+        return NOISE, ""
+    return verdict_of(share >= wanted), "" if share >= wanted else explain_steady(entry, results["cores"])
 
 
 def huffman_ms(results: Results, letter: str) -> float | None:
@@ -180,22 +188,22 @@ def peer_line(results: Results, part: str, name: str, network: tuple[str, str], 
         return replace(line, verdict=ours)
     allowed = PRECISIONS if precision == "auto" else ("float32",)
     theirs = [find(results, part, backbone, name, each) for each in allowed]
-    found = [times for other in theirs if not isinstance(other, str) and (times := ratios(ours, other))]
+    found = [times for other in theirs if not isinstance(other, str) and (times := times_as_fast(ours, other))]
     if not found:
         reasons = [other for other in theirs if isinstance(other, str)]
         verdict = reasons[0] if len(reasons) == len(theirs) else "not judged: noise ate the difference"
         return replace(line, verdict=verdict)
-    line = replace(line, **judged(min(found, key=statistics.median)))
+    line = replace(line, **judged(min(found, key=lambda times: times.median)))
     return line if line.verdict.startswith("met") else replace(line, why=explain_steady(ours, results["cores"]))
 
 
-def judged(times: list[float]) -> dict[str, str]:
-    """Figure and verdict of being faster, round by round; ahead or behind is what an interval without 1 says."""
-    if len(times) == 1:
-        return {"figure": f"{times[0]:.2f}", "verdict": f"{verdict_of(times[0] > 1)}, in one round"}
-    found = interval(times)
-    verdict = "level: the interval has 1" if found.low <= 1 <= found.high else verdict_of(found.low > 1)
-    return {"figure": found.text(2), "verdict": verdict}
+def judged(times: Spread) -> dict[str, str]:
+    """Figure and verdict of being faster; ahead or behind is what an interval without 1 says."""
+    if times.low == times.high:
+        verdict = f"{verdict_of(times.median > 1)}, in one round"
+    else:
+        verdict = "level: the interval has 1" if times.low <= 1 <= times.high else verdict_of(times.low > 1)
+    return {"figure": times.text(2), "verdict": verdict}
 
 
 def in_int8(results: Results) -> Iterator[Line]:
@@ -206,11 +214,11 @@ def in_int8(results: Results) -> Iterator[Line]:
         theirs = find(results, "peers", "resnet50", OURS if name == "mirabelle" else name, "auto")
         if isinstance(ours, str) or isinstance(theirs, str):
             yield replace(line, verdict=ours if isinstance(ours, str) else str(theirs))
-        elif not (times := ratios(ours, theirs)):
+        elif not (times := times_as_fast(ours, theirs)):
             yield replace(line, verdict="not judged: noise ate the difference")
         else:
-            met = statistics.median(times) >= wanted
-            told = f"{judged(times)['figure']}; lowest cosine {ours['lowest_cosine']:.3f}"
+            met = times.median >= wanted
+            told = f"{times.text(2)}; lowest cosine {ours['lowest_cosine']:.3f}"
             yield replace(
                 line, figure=told, verdict=verdict_of(met), why="" if met else explain_steady(ours, results["cores"])
             )
@@ -281,11 +289,6 @@ def ratio(ours: Entry, theirs: Entry) -> float | None:
     """Median steady speed over median steady speed."""
     mine, other = summarise(ours).steady, summarise(theirs).steady
     return mine.median / other.median if mine and other else None
-
-
-def ratios(ours: Entry, theirs: Entry) -> list[float]:
-    """Steady speed over steady speed, round by round, of those that both have."""
-    return [mine / other for mine, other in zip(speeds(ours), speeds(theirs), strict=False) if mine and other]
 
 
 def explain_steady(entry: Entry, cores: int) -> str:
