@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from bench import Bench, warm_up, work_for
 from bound import Speed, best
 from estimate import round_seconds
+from features import agreement, read_features
 from inputs import Pictures
-from sides import CannotRun, Mirabelle, Run, Side, Work, agreement, output_of, read_features
+from sides import CannotRun, Mirabelle, Run, Side, Work, output_of
 from steady import steady
 
 HERE = Path(__file__).parent

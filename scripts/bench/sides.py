@@ -1,11 +1,12 @@
 """The sides of a comparison, each a whole process from a folder of pictures to features: Mirabelle and its peers.
 
 A peer is a program in `peers/`; `--describe` says what it can do. Every side is timed from outside, from its start to
-its end, and nobody's own figures count. Starts processes, reads what they wrote.
+its end, and nobody's own figures count. Starts processes.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -17,11 +18,6 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlparse
-
-import numpy as np
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
 PEERS = HERE / "peers"
@@ -208,6 +204,7 @@ class Peer:
         return Run(seconds, told.get("told", ""), told.get("versions", {}))
 
 
+@functools.cache
 def find_peers() -> tuple[list[Peer], dict[str, str]]:
     """The programs of `peers/`, and those that can't say what they are, with why."""
     found, broken = [], {}
@@ -260,59 +257,3 @@ def output_of(command: list[str], more: dict[str, str] | None = None, allowed: t
         lines = [line.strip() for line in (err or out).splitlines() if line.strip()]
         raise CannotRun(f"exit code {process.returncode}: {lines[-1][:300] if lines else 'nothing was said'}")
     return out
-
-
-def read_features(output: Path, pictures: Path) -> dict[str, NDArray[np.float32]]:
-    """Features by path below the pictures' folder, whoever wrote them. Raises CannotRun where a path comes twice."""
-    found: dict[str, NDArray[np.float32]] = {}
-    folder = output / "features" if (output / "features").is_dir() else output
-    for file in sorted(folder.rglob("*.parquet")):
-        table = pq.ParquetFile(file).read(columns=["path", "features"])
-        if not len(table):
-            # Spark leaves such files of partitions that had no rows.
-            continue
-        values = table["features"].combine_chunks()
-        flat = values.flatten().to_numpy(zero_copy_only=False)
-        matrix = np.asarray(flat, np.float32).reshape(len(table), -1)
-        for path, row in zip(table["path"].to_pylist(), matrix, strict=True):
-            where = relative(path, pictures)
-            if where in found:
-                raise CannotRun(f"its output has {where} twice")
-            found[where] = row
-    return found
-
-
-def relative(path: str, pictures: Path) -> str:
-    """A picture's path below its folder, out of a path or a file: address."""
-    plain = unquote(urlparse(path).path) if path.startswith("file:") else path
-    return plain.removeprefix(f"{pictures}/")
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How near some features are to the reference's: the lowest over all pictures.
-
-    Attributes:
-        cosine: of the features as they are.
-        centred: of what is left of them without the reference's mean; stricter, as all pictures share most of that.
-    """
-
-    cosine: float
-    centred: float
-
-
-def agreement(features: dict[str, NDArray[np.float32]], reference: dict[str, NDArray[np.float32]]) -> Agreement:
-    """Of the features of those pictures that both have, which some must be. Raises CannotRun for another width."""
-    both = [path for path in reference if path in features]
-    ours = np.stack([reference[path] for path in both]).astype(np.float64)
-    theirs = np.stack([features[path] for path in both]).astype(np.float64)
-    if ours.shape != theirs.shape:
-        raise CannotRun(f"its features have {theirs.shape[1]} numbers where Mirabelle's have {ours.shape[1]}")
-    mean = ours.mean(axis=0)
-    return Agreement(lowest_cosine(ours, theirs), lowest_cosine(ours - mean, theirs - mean))
-
-
-def lowest_cosine(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Over the rows of two float64 (n, width)."""
-    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    return float(((first * second).sum(axis=1) / np.maximum(norms, 1e-30)).min())

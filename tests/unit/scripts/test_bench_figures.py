@@ -29,6 +29,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
         "targets",
         "table",
         "sides",
+        "features",
         "inputs",
         "bound",
         "estimate",
@@ -282,16 +283,16 @@ def test_a_server_that_refuses_one_load_keeps_its_other_figures(bench: dict[str,
 
 
 def test_features_are_compared_by_path(bench: dict[str, ModuleType], tmp_path: Path) -> None:
-    sides = bench["sides"]
-    assert sides.relative("file:/x/pictures/Apple%20Red/1.jpg", Path("/x/pictures")) == "Apple Red/1.jpg"
-    assert sides.relative("/x/pictures/Apple Red/1.jpg", Path("/x/pictures")) == "Apple Red/1.jpg"
+    sides, features = bench["sides"], bench["features"]
+    assert features.relative("file:/x/pictures/Apple%20Red/1.jpg", Path("/x/pictures")) == "Apple Red/1.jpg"
+    assert features.relative("/x/pictures/Apple Red/1.jpg", Path("/x/pictures")) == "Apple Red/1.jpg"
     one, other = np.array([1.0, 0.0], np.float32), np.array([0.0, 1.0], np.float32)
-    same = sides.agreement({"b": other, "a": 2 * one}, {"a": one, "b": other})
+    same = features.agreement({"b": other, "a": 2 * one}, {"a": one, "b": other})
     assert same.cosine == pytest.approx(1)
-    assert sides.agreement({"a": other, "b": one}, {"a": one, "b": other}).cosine == 0
-    assert sides.agreement({"a": one, "c": one}, {"b": other, "a": one}).cosine == pytest.approx(1)
+    assert features.agreement({"a": other, "b": one}, {"a": one, "b": other}).cosine == 0
+    assert features.agreement({"a": one, "c": one}, {"b": other, "a": one}).cosine == pytest.approx(1)
     with pytest.raises(sides.CannotRun, match="have 3 numbers where Mirabelle's have 2"):
-        sides.agreement({"a": np.zeros(3, np.float32)}, {"a": one})
+        features.agreement({"a": np.zeros(3, np.float32)}, {"a": one})
 
 
 def test_features_are_of_the_pictures_that_were_asked_for(bench: dict[str, ModuleType], tmp_path: Path) -> None:
@@ -319,7 +320,7 @@ def test_features_are_read_from_whoever_wrote_them(bench: dict[str, ModuleType],
         column = pa.array([[float(number), 1.0] for _ in paths], pa.list_(pa.float64()))
         table = pa.table({"path": pa.array(paths, pa.string()), "features": column})
         pq.write_table(table, tmp_path / f"part-{number}.parquet")
-    found = bench["sides"].read_features(tmp_path, Path("/p"))
+    found = bench["features"].read_features(tmp_path, Path("/p"))
     assert {path: row.tolist() for path, row in found.items()} == {"a b.jpg": [0, 1], "c.jpg": [2, 1]}
 
 
